@@ -1,0 +1,90 @@
+"""Environments by their Gymnasium id, and the spec each one carries.
+
+`robot_rl` never imports `sim`: installed packages register environments through Gymnasium's plugin
+entry point, so an id such as "robosuite/Lift-v1" is all that is needed here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Protocol, cast
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from robot_rl.errors import EnvError
+from robot_rl.spec import Array, Entry, Spec, vector
+
+Env = gym.Env[Any, Any]
+
+
+def make_env(env_id: str, **kwargs: Any) -> Env:
+    """`gymnasium.make` with errors in words.
+
+    Args:
+        env_id: Gymnasium id, such as "HalfCheetah-v5" or "robosuite/Lift-v1".
+        kwargs: Passed on; `max_episode_steps` overrides the registered time limit.
+
+    Raises:
+        EnvError: If the id is unknown (the nearest ones are named) or its simulator is missing.
+    """
+    try:
+        return gym.make(env_id, **kwargs)
+    except gym.error.DependencyNotInstalled as error:
+        raise EnvError(f"'{env_id}' needs a simulator that is not installed: {error}") from error
+    except ImportError as error:
+        extra = env_id.split("/")[0].lower()
+        raise EnvError(
+            f"'{env_id}' needs a package that is not installed: {error}. "
+            f"Try `pip install 'robot-rl[{extra}]'`."
+        ) from error
+    except gym.error.Error as error:
+        near = difflib.get_close_matches(env_id, list(gym.registry), n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise EnvError(f"No environment '{env_id}'.{hint} ({error})") from error
+
+
+def env_spec(env: Env) -> Spec:
+    """Spec of an environment: its own `robot_spec` where it has one, else derived from its spaces.
+
+    Raises:
+        EnvError: If observations or actions are not flat boxes.
+    """
+    if env.has_wrapper_attr("robot_spec"):
+        return cast("Spec", env.get_wrapper_attr("robot_spec"))
+    obs, action = env.observation_space, env.action_space
+    if not isinstance(obs, gym.spaces.Box) or not isinstance(action, gym.spaces.Box) or len(obs.shape) != 1:
+        raise EnvError(f"Needs flat Box spaces; this environment has {obs} and {action}.")
+    dt = float(getattr(env.unwrapped, "dt", 0.0))
+    size = int(action.shape[0])
+    return Spec(
+        observation=(vector("observation", int(obs.shape[0])),),
+        action=(
+            Entry(
+                "action",
+                tuple(map(str, range(size))),
+                "1",
+                tuple(np.ravel(action.low)),
+                tuple(np.ravel(action.high)),
+            ),
+        ),
+        rate_hz=1.0 / dt if dt else 0.0,
+        env_id=env.spec.id if env.spec else "",
+    )
+
+
+class LoggedStateEnv(Protocol):
+    """An environment that can show a simulator state found in a log (robosuite)."""
+
+    def observe_state(self, state: NDArray[np.float64], model_xml: str) -> tuple[Array, float, bool]:
+        """Observation (S,), reward and success in the flat MuJoCo state [time, qpos, qvel]."""
+        ...
+
+
+class ObservedStateEnv(Protocol):
+    """An environment whose simulator can be reset to what a logged first observation shows (Adroit)."""
+
+    def reset_to_obs(self, obs: Array) -> Array:
+        """Reset the simulator to the state that shows `obs`, (S,); returns what it then observes."""
+        ...

@@ -1,0 +1,45 @@
+"""Errors a user can act on.
+
+    RobotRLError                exit status 2: the message names what disagrees, both values and the remedy
+    ├── ConfigError             an option, a YAML key or a hardware config is wrong
+    ├── DataError               a log, an episode or a dataset is malformed
+    ├── SpecMismatch            two parts were built for different robots, rates or observations
+    ├── CheckpointError         a run folder is missing, incomplete or made by something else
+    ├── ParityError             an exported policy does not compute what the trained one does
+    ├── LimitError              a command cannot be made safe
+    └── EnvError                an environment is unknown or its simulator is not installed
+
+Anything else that reaches the command line is a fault of ours (exit status 1).
+"""
+
+
+class RobotRLError(Exception):
+    """Base of every error that the user can mend."""
+
+
+class ConfigError(RobotRLError):
+    """An option, a YAML key or a hardware config is wrong."""
+
+
+class DataError(RobotRLError):
+    """A log, an episode or a dataset is malformed."""
+
+
+class SpecMismatch(RobotRLError):
+    """Two parts were built for different robots, rates or observations."""
+
+
+class CheckpointError(RobotRLError):
+    """A run folder is missing, incomplete or made by something else."""
+
+
+class ParityError(RobotRLError):
+    """An exported policy does not compute what the trained one does."""
+
+
+class LimitError(RobotRLError):
+    """A command cannot be made safe; the caller must hold position."""
+
+
+class EnvError(RobotRLError):
+    """An environment is unknown or its simulator is not installed."""
