@@ -1,0 +1,1 @@
+"""Learning: data, networks, algorithms, pretraining and evaluation."""

@@ -1,12 +1,15 @@
 """Environments by their Gymnasium id, and the spec each one carries.
 
-`robot_rl` never imports `sim`: installed packages register environments through Gymnasium's plugin
-entry point, so an id such as "robosuite/Lift-v1" is all that is needed here.
+`robot_rl` never imports `sim`: installed packages name a function in the entry-point group
+`gymnasium.envs` that registers their environments (Gymnasium itself no longer reads it since 1.0), so an
+id such as "robosuite/Lift-v1" is all that is needed here.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
+from importlib.metadata import entry_points
 from typing import Any, Protocol, cast
 
 import gymnasium as gym
@@ -29,12 +32,13 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
     Raises:
         EnvError: If the id is unknown (the nearest ones are named) or its simulator is missing.
     """
+    register_plugins()
     try:
         return gym.make(env_id, **kwargs)
     except gym.error.DependencyNotInstalled as error:
         raise EnvError(f"'{env_id}' needs a simulator that is not installed: {error}") from error
     except ImportError as error:
-        extra = env_id.split("/")[0].lower()
+        extra = env_id.split("/", maxsplit=1)[0].lower()
         raise EnvError(
             f"'{env_id}' needs a package that is not installed: {error}. "
             f"Try `pip install 'robot-rl[{extra}]'`."
@@ -43,6 +47,13 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
         near = difflib.get_close_matches(env_id, list(gym.registry), n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise EnvError(f"No environment '{env_id}'.{hint} ({error})") from error
+
+
+@functools.cache
+def register_plugins() -> None:
+    """Let installed packages register their environments with Gymnasium; runs once a process."""
+    for point in entry_points(group="gymnasium.envs"):
+        point.load()()
 
 
 def env_spec(env: Env) -> Spec:

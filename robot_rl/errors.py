@@ -25,7 +25,7 @@ class DataError(RobotRLError):
     """A log, an episode or a dataset is malformed."""
 
 
-class SpecMismatch(RobotRLError):
+class SpecMismatch(RobotRLError):  # noqa: N818 - reads as the sentence it is
     """Two parts were built for different robots, rates or observations."""
 
 

@@ -1,0 +1,103 @@
+"""What every learner is: a policy, an update, and a state that can be saved to the last bit."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from robot_rl.data.replay import Batch
+from robot_rl.data.stats import ObservationStats
+from robot_rl.errors import CheckpointError
+from robot_rl.nets.actor import Policy, Scaler
+from robot_rl.spec import Spec
+
+Metrics = dict[str, Tensor]
+
+
+class Agent(nn.Module, ABC):
+    """Base of the learners.
+
+    A subclass creates its networks as attributes, `actor` among them, registers its optimisers in
+    `self.optimisers`, and implements `learn`. Sampling inside `learn` uses `self.generator` alone, so the
+    state below is the whole state.
+
+    Args:
+        spec: Widths and action bounds.
+        stats: Frozen observation statistics.
+        seed: Of the agent's own generator.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, spec: Spec, stats: ObservationStats, seed: int, device: str) -> None:
+        super().__init__()
+        self.spec = spec
+        self.stats = stats
+        self.device = torch.device(device)
+        self.scaler = Scaler(spec, stats)
+        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.updates = 0
+
+    @abstractmethod
+    def learn(self, batch: Batch) -> Metrics:
+        """One update on a batch of normalised observations and actions in [-1, 1]."""
+
+    def update(self, batch: Batch) -> Metrics:
+        """One update on a batch in the robot's units; metrics stay on the device."""
+        self.updates += 1
+        scaler = self.scaler
+        return self.learn(
+            batch._replace(
+                obs=scaler.obs(batch.obs),
+                action=scaler.to_unit(batch.action),
+                next_obs=scaler.obs(batch.next_obs),
+            )
+        )
+
+    @property
+    def policy(self) -> Policy:
+        """The deterministic policy: raw observation in, executable action out."""
+        return Policy(self.get_submodule("actor"), self.scaler)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor) -> Tensor:
+        """Deterministic executable action for raw observations, (B, S) -> (B, A)."""
+        return self.policy(obs)
+
+    def training_state(self) -> dict[str, Tensor]:
+        """Optimisers, generator and counter as named tensors; `state_dict` holds the networks."""
+        state = {
+            "generator": self.generator.get_state(),
+            "torch_generator": torch.get_rng_state(),  # dropout draws from it
+            "updates": torch.tensor(self.updates),
+        }
+        for name, optimiser in self.optimisers.items():
+            for index, slots in cast("dict[int, dict[str, Tensor]]", optimiser.state_dict()["state"]).items():
+                state |= {f"{name}.{index}.{slot}": value for slot, value in slots.items()}
+        return state
+
+    def load_training_state(self, state: dict[str, Tensor]) -> None:
+        """Inverse of `training_state`.
+
+        Raises:
+            CheckpointError: If a tensor is missing.
+        """
+        rest = dict(state)
+        try:
+            self.generator.set_state(rest.pop("generator").cpu())
+            torch.set_rng_state(rest.pop("torch_generator").cpu())
+            self.updates = int(rest.pop("updates"))
+        except KeyError as error:
+            raise CheckpointError(
+                f"The training state lacks {error}; it was not written by this program."
+            ) from error
+        for name, optimiser in self.optimisers.items():
+            full = optimiser.state_dict()
+            slots: dict[int, dict[str, Tensor]] = {}
+            for key in [k for k in rest if k.startswith(f"{name}.")]:
+                index, slot = key.removeprefix(f"{name}.").split(".")
+                slots.setdefault(int(index), {})[slot] = rest[key]
+            optimiser.load_state_dict({"state": slots, "param_groups": full["param_groups"]})

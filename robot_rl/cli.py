@@ -1,0 +1,91 @@
+"""The console command `robot-rl`: finds the verb, runs it, turns errors into exit statuses.
+
+Verbs live in the packages that do the work and register in the entry-point group
+`robot_rl.commands`; only the chosen one is imported, so `robot-rl --help` answers at once.
+
+Exit status: 0 done; 2 something the user can mend; 1 a fault of ours; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from rich.console import Console
+
+from robot_rl.config import nearest
+from robot_rl.errors import ConfigError, RobotRLError
+
+SUMMARIES = {
+    "data": "import logs, look at a dataset, check its health",
+    "record": "make demonstrations with a scripted expert in simulation",
+    "pretrain": "train a policy offline: bc, td3-bc, awac or iql",
+    "evaluate": "roll a policy out in its environment: return and success with intervals",
+    "export": "write the ONNX policy bundle with its contract and parity certificate",
+    "serve": "run a bundle at control rate on an arm, behind the safety supervisor",
+    "bench": "measure this machine: update speed, datasets",
+    "demo": "the whole road, logs to served policy, in a few minutes",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    console = Console(stderr=True, highlight=False)
+    try:
+        return _dispatch(words)
+    except RobotRLError as error:
+        console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
+        console.print(str(error), markup=False)
+        return 2
+    except KeyboardInterrupt:
+        console.print("Interrupted.")
+        return 130
+    except SystemExit as stop:  # tyro: 0 after --help, 2 on a wrong command line
+        return stop.code if isinstance(stop.code, int) else 2
+    except Exception:  # the last line of defence: report it as our fault
+        traceback.print_exc()
+        console.print("[bold red]This is a fault of robot-rl, not yours.[/] Please report the lines above.")
+        return 1
+
+
+def _dispatch(words: list[str]) -> int:
+    verbs = {point.name: point for point in entry_points(group="robot_rl.commands")}
+    if not words or words[0] in ("-h", "--help"):
+        _print_help(verbs)
+        return 0 if words else 2
+    _check_install()
+    if words[0] not in verbs:
+        raise ConfigError(f"Unknown command '{words[0]}'.{nearest(words[0], verbs)}")
+    return int(verbs[words[0]].load()(words[1:]) or 0)
+
+
+def _print_help(verbs: dict[str, EntryPoint]) -> None:
+    out = Console(highlight=False)
+    out.print("[bold]robot-rl[/]: from teleop logs to a policy running on the arm\n")
+    out.print("usage: robot-rl COMMAND [options]; `robot-rl COMMAND --help` explains each\n", markup=False)
+    order = [v for v in SUMMARIES if v in verbs] + sorted(set(verbs) - set(SUMMARIES))
+    for verb in order:
+        out.print(f"  [cyan]{verb:<10}[/] {SUMMARIES.get(verb, '')}")
+    out.print("\nexit status: 0 done, 2 you can mend it, 1 our fault")
+
+
+def _check_install() -> None:
+    """Refuse to run when another package called `sim` or `deploy` shadows ours."""
+    here = Path(__file__).resolve().parents[1]
+    for name in ("sim", "deploy"):
+        found = importlib.util.find_spec(name)
+        origin = Path(found.origin).resolve() if found and found.origin else None
+        if origin is None or origin.parents[1] != here:
+            raise RobotRLError(
+                f"Python finds package '{name}' at {origin}, not beside robot_rl in {here}. Another "
+                f"installed package has the same name: use a fresh virtual environment."
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

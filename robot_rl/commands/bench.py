@@ -1,0 +1,30 @@
+"""`robot-rl bench NAME`: the measurements, each registered by the package that it measures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+
+from rich.console import Console
+
+from robot_rl.config import nearest
+from robot_rl.errors import ConfigError
+
+SUMMARIES = {
+    "update": "gradient updates per second, beside a plain implementation and the matrix peak",
+    "offline": "learners x seeds on one dataset, trained and evaluated as a recipe file says",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Find the bench and run it."""
+    benches = {point.name: point for point in entry_points(group="robot_rl.benches")}
+    if not argv or argv[0] in ("-h", "--help"):
+        out = Console(highlight=False)
+        out.print("usage: robot-rl bench NAME [options]\n", markup=False)
+        for name in sorted(benches):
+            out.print(f"  [cyan]{name:<10}[/] {SUMMARIES.get(name, '')}")
+        return 0 if argv else 2
+    if argv[0] not in benches:
+        raise ConfigError(f"No bench '{argv[0]}'.{nearest(argv[0], benches)}")
+    return int(benches[argv[0]].load()(list(argv[1:])) or 0)

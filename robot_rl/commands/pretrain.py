@@ -1,0 +1,66 @@
+"""`robot-rl pretrain`: offline training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from robot_rl.algorithms.registry import CONFIGS
+from robot_rl.config import load_yaml, nearest, parse
+from robot_rl.console import key_value_table
+from robot_rl.errors import ConfigError
+from robot_rl.pretrain import PretrainConfig, pretrain
+
+DESCRIPTION = """Train a policy offline on a dataset:
+`robot-rl pretrain bc|td3-bc|awac|iql --data DIR --out RUN`.
+
+Options of the learner are dotted: `--agent.discount 0.97`. Every option of one learner is shown by
+`robot-rl pretrain awac --help`. The run folder holds the resolved config, metrics, TensorBoard events, a
+picture of the learning curve and checkpoints; `--resume` goes on from the last of them, bit for bit."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, train, and say where things are."""
+    name = _algorithm(argv)
+    config = parse(
+        PretrainConfig,
+        argv,
+        prog="robot-rl pretrain",
+        description=DESCRIPTION,
+        defaults={"agent": CONFIGS[name]()},
+    )
+    results = pretrain(config)
+    out = Console(highlight=False)
+    rows = {"run": str(config.out), "curve": str(config.out / "learning_curve.png")}
+    if "eval/return" in results:
+        rows["return"] = _with_interval(results, "eval/return", "{:.1f}")
+    if "eval/success" in results:
+        rows["success"] = _with_interval(results, "eval/success", "{:.0%}")
+    out.print(key_value_table(f"{config.algorithm}, {config.steps:,} updates", rows))
+    out.print(
+        f"Next: robot-rl evaluate {config.out}   or   robot-rl export {config.out} --out BUNDLE", markup=False
+    )
+    return 0
+
+
+def _algorithm(argv: Sequence[str]) -> str:
+    """The learner's name decides which options there are, so it is looked up before parsing."""
+    words = list(argv)
+    for word in words:
+        if word in CONFIGS:
+            return word
+    if "--config" in words[:-1]:
+        name = str(load_yaml(Path(words[words.index("--config") + 1])).get("algorithm", ""))
+        if name in CONFIGS:
+            return name
+        raise ConfigError(f"algorithm: '{name}' is not a learner.{nearest(name, CONFIGS)}")
+    if words and not words[0].startswith("-"):
+        raise ConfigError(f"'{words[0]}' is not a learner.{nearest(words[0], CONFIGS)}")
+    return "bc"
+
+
+def _with_interval(results: dict[str, float], name: str, form: str) -> str:
+    low, high = form.format(results[f"{name}_low"]), form.format(results[f"{name}_high"])
+    return f"{form.format(results[name])}  (95 % interval {low} to {high})"

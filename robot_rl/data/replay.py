@@ -1,0 +1,193 @@
+"""Replay: transitions ready to be sampled. Offline data, online data and their mixture share it.
+
+One row a transition in one matrix, so a batch is a single gather. The rows know where episodes end, so
+a replay can always be written back as a dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robot_rl.data.episode import Episode
+from robot_rl.errors import ConfigError, DataError
+from robot_rl.spec import Array, Spec
+
+_TERMINATED, _TRUNCATED, _UNSEEN = 1.0, 2.0, 3.0  # values of the `end` column; 0 inside an episode
+
+
+class Batch(NamedTuple):
+    """B transitions in the robot's units.
+
+    Args:
+        obs: (B, S).
+        action: (B, A), as executed.
+        reward: (B,).
+        mask: (B,), 0 where the task terminated, else 1: what the next value is multiplied with.
+        next_obs: (B, S).
+    """
+
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    mask: Tensor
+    next_obs: Tensor
+
+
+class TransitionSource(Protocol):
+    """Whatever batches can be drawn from."""
+
+    def __len__(self) -> int: ...
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        """`size` transitions, drawn uniformly with replacement."""
+        ...
+
+
+class Replay:
+    """A ring of transitions.
+
+    Args:
+        spec: Gives the widths.
+        capacity: Most transitions kept; the oldest leave first.
+        device: Where the rows live.
+    """
+
+    def __init__(self, spec: Spec, capacity: int, device: str = "cpu") -> None:
+        if capacity < 1:
+            raise ConfigError(f"Replay capacity is {capacity}; it must be at least 1.")
+        self.spec = spec
+        self.capacity = capacity
+        s, a = spec.obs_dim, spec.action_dim
+        self._splits = [s, a, 1, 1, s, 1]  # obs, action, reward, mask, next_obs, end
+        self._rows = torch.zeros(capacity, sum(self._splits), device=device)
+        self._usable: Tensor | None = None  # row numbers; None while every row may be drawn
+        self._next = 0
+        self._size = 0
+
+    @staticmethod
+    def of(spec: Spec, episodes: Iterable[Episode], device: str = "cpu") -> Replay:
+        """A replay that holds exactly `episodes`.
+
+        Raises:
+            DataError: If there is none.
+        """
+        rows = [_rows_of(episode) for episode in episodes]
+        if not rows:
+            raise DataError("No episodes to learn from.")
+        table = torch.cat(rows)
+        replay = Replay(spec, len(table), device)
+        replay._rows.copy_(table)
+        replay._size = len(table)
+        replay._index()
+        return replay
+
+    def __len__(self) -> int:
+        """Number of transitions that may be drawn."""
+        return self._size if self._usable is None else len(self._usable)
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        """`size` transitions, drawn uniformly with replacement.
+
+        Raises:
+            DataError: If there is no transition yet.
+        """
+        count = len(self)
+        if count == 0:
+            raise DataError("The replay is empty; nothing to draw a batch from.")
+        picked = torch.randint(count, (size,), generator=generator, device=self._rows.device)
+        if self._usable is not None:
+            picked = self._usable[picked]
+        rows = self._rows.index_select(0, picked)
+        obs, action, reward, mask, next_obs, _ = rows.split(self._splits, dim=1)
+        return Batch(obs, action, reward.squeeze(1), mask.squeeze(1), next_obs)
+
+    def add(self, episode: Episode) -> None:
+        """Append an episode, or a piece of one, transition by transition."""
+        rows = _rows_of(episode).to(self._rows.device)[-self.capacity :]
+        where = (self._next + torch.arange(len(rows), device=self._rows.device)) % self.capacity
+        self._rows[where] = rows
+        self._next = (self._next + len(rows)) % self.capacity
+        self._size = min(self._size + len(rows), self.capacity)
+        self._index()
+
+    def episodes(self) -> Iterator[Episode]:
+        """The stored transitions as episodes, oldest first: the replay is a dataset."""
+        order = torch.arange(self._size)
+        if self._size == self.capacity:
+            order = (order + self._next) % self.capacity
+        rows = self._rows[order].cpu().numpy()
+        ends = np.flatnonzero(rows[:, -1])
+        starts = np.concatenate([[0], ends + 1])
+        stops = np.concatenate([ends + 1, [len(rows)]])
+        for start, stop in zip(starts, stops, strict=True):
+            if stop > start:
+                yield self._episode(rows[start:stop])
+
+    def _episode(self, rows: Array) -> Episode:
+        obs, action, reward, _, next_obs, _ = np.split(rows, np.cumsum(self._splits)[:-1], axis=1)
+        end = rows[-1, -1]
+        return Episode(
+            observations=np.concatenate([obs, next_obs[-1:]]),
+            actions=action,
+            rewards=reward[:, 0],
+            terminated=bool(end == _TERMINATED),
+            truncated=bool(end != _TERMINATED),
+            final_observed=bool(end != _UNSEEN),
+        )
+
+    def _index(self) -> None:
+        """Leave out transitions whose next observation the log lacks."""
+        seen = self._rows[: self._size, -1] != _UNSEEN
+        self._usable = None if bool(seen.all()) else torch.nonzero(seen).squeeze(1)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Batches of which a fixed share comes from `offline` and the rest from `online`.
+
+    Args:
+        offline: Logged data.
+        online: The run's own data; while it is empty, all of the batch is offline.
+        offline_share: In [0, 1].
+    """
+
+    offline: TransitionSource
+    online: TransitionSource
+    offline_share: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.offline_share <= 1:
+            raise ConfigError(f"offline_share is {self.offline_share}; it must lie in [0, 1].")
+
+    def __len__(self) -> int:
+        return len(self.offline) + len(self.online)
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        """`size` transitions, `round(offline_share * size)` of them offline."""
+        share = self.offline_share if len(self.online) else 1.0
+        first = round(share * size)
+        if first == size:
+            return self.offline.sample(size, generator)
+        if first == 0:
+            return self.online.sample(size, generator)
+        halves = self.offline.sample(first, generator), self.online.sample(size - first, generator)
+        return Batch(*(torch.cat(pair) for pair in zip(*halves, strict=True)))
+
+
+def _rows_of(episode: Episode) -> Tensor:
+    steps = len(episode)
+    mask, end = np.ones((steps, 1), np.float32), np.zeros((steps, 1), np.float32)
+    if episode.terminated:
+        mask[-1], end[-1] = 0.0, _TERMINATED
+    elif not episode.final_observed:
+        end[-1] = _UNSEEN
+    elif episode.truncated:
+        end[-1] = _TRUNCATED
+    obs, reward = episode.observations, episode.rewards[:, None]
+    return torch.from_numpy(np.hstack([obs[:-1], episode.actions, reward, mask, obs[1:], end]))

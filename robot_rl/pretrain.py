@@ -1,0 +1,189 @@
+"""Offline training: dataset in, run folder out, resumable at every checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+from torch import Tensor
+
+from robot_rl.algorithms.agent import Agent
+from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
+from robot_rl.checkpoint import load_agent, resolve, save_checkpoint
+from robot_rl.console import progress_bar
+from robot_rl.data.dataset import Dataset, load_dataset
+from robot_rl.data.episode import Episode
+from robot_rl.data.replay import Batch, Replay
+from robot_rl.data.stats import observation_stats
+from robot_rl.device import DeviceName, pick_device
+from robot_rl.envs import Env, env_spec, make_env
+from robot_rl.errors import CheckpointError, ConfigError
+from robot_rl.evaluate import act_with, rollout
+from robot_rl.run import RunLog
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Train a policy offline."""
+
+    algorithm: tyro.conf.Positional[AlgorithmName]  # which learner
+    data: Path  # dataset folder from `robot-rl data import` or `robot-rl record`
+    out: Path  # run folder to write
+    agent: AgentConfig  # the learner's own options
+    steps: int = 20_000  # gradient updates
+    seed: int = 0  # of weights and batches
+    env: str = ""  # Gymnasium id to evaluate in; empty for the dataset's own, "none" for no evaluation
+    episode_steps: int | None = None  # time limit of evaluation episodes; default the environment's
+    eval_every: int = 5_000  # updates between evaluations; 0 evaluates at the end only
+    eval_episodes: int = 10  # episodes per evaluation
+    holdout: float = 0.0  # share of episodes kept out of training to measure the action error
+    successes_only: bool = False  # train on the episodes labelled successful
+    checkpoint_every: int = 5_000  # updates between checkpoints
+    log_every: int = 200  # updates between log lines
+    device: DeviceName = "auto"  # where to train
+    threads: int = 1  # torch threads; more rarely helps at these sizes
+    resume: bool = False  # go on from the last checkpoint in `out`
+    wandb: bool = False  # log to Weights & Biases as well
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(f"--steps is {self.steps}; it must be at least 1.")
+        if not 0 <= self.holdout < 1:
+            raise ConfigError(f"--holdout is {self.holdout}; it must lie in [0, 1).")
+
+
+def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]:
+    """Run `config`; returns the last evaluation's scalars (empty without an environment).
+
+    Raises:
+        DataError: If the dataset cannot be learned from.
+        CheckpointError: If `out` already holds a run and `resume` is off, or holds none and it is on.
+    """
+    torch.set_num_threads(config.threads)
+    device = pick_device(config.device)
+    dataset = load_dataset(config.data)
+    training, held_out = _split(dataset, config)
+    replay = Replay.of(dataset.spec, training, device)
+    probe = Replay.of(dataset.spec, held_out, device) if held_out else None
+    env = _open_env(config, dataset)
+    agent, sampler = _start(config, dataset, training, device)
+    log = RunLog(config.out, config, resume_step=agent.updates or None, wandb=config.wandb)
+    results: dict[str, float] = {}
+    with progress_bar(hidden=quiet) as bar:
+        task = bar.add_task(config.algorithm, total=config.steps, completed=agent.updates, note="")
+        while agent.updates < config.steps:
+            metrics = agent.update(replay.sample(config.agent.batch_size, sampler))
+            step, last = agent.updates, agent.updates == config.steps
+            if step % config.log_every == 0 or last:
+                scalars = {name: float(value) for name, value in metrics.items()}
+                if probe is not None:
+                    scalars["holdout/action_error"] = _action_error(agent, probe)
+                log.log(step, scalars)
+                bar.update(task, completed=step, note=_note(scalars | results))
+            if env is not None and (last or (config.eval_every and step % config.eval_every == 0)):
+                results = _evaluate(agent, env, config)
+                log.log(step, results)
+            if step % config.checkpoint_every == 0 or last:
+                _save(config, agent, sampler)
+    log.close()
+    if env is not None:
+        env.close()
+    return results
+
+
+def _start(
+    config: PretrainConfig, dataset: Dataset, training: list[Episode], device: str
+) -> tuple[Agent, torch.Generator]:
+    sampler = torch.Generator(device).manual_seed(config.seed)
+    exists = (config.out / "checkpoints" / "last").exists()
+    if exists and not config.resume:
+        raise CheckpointError(
+            f"{config.out} already holds a run at update {resolve(config.out).name.lstrip('0')}. "
+            f"Add --resume to go on with it, or choose another --out."
+        )
+    if config.resume:
+        agent, state = load_agent(config.out, device=device)
+        dataset.spec.require_match(
+            agent.spec, str(dataset.path), str(config.out), "Resume with the same --data."
+        )
+        sampler.set_state(state["sampler"].cpu())
+        return agent, sampler
+    torch.manual_seed(config.seed)
+    stats = observation_stats(training)
+    return build_agent(config.agent, dataset.spec, stats, seed=config.seed, device=device), sampler
+
+
+def _split(dataset: Dataset, config: PretrainConfig) -> tuple[list[Episode], list[Episode]]:
+    episodes = list(dataset)
+    if config.successes_only:
+        episodes = [e for e in episodes if e.success]
+        if not episodes:
+            raise ConfigError(
+                f"--successes-only, but none of the {len(dataset)} episodes in {dataset.path} is "
+                f"labelled successful."
+            )
+    count = round(config.holdout * len(episodes))
+    if config.holdout and not 0 < count < len(episodes):
+        raise ConfigError(
+            f"--holdout {config.holdout} of {len(episodes)} episodes leaves nothing on one side."
+        )
+    order = torch.randperm(len(episodes), generator=torch.Generator().manual_seed(config.seed)).tolist()
+    held = set(order[:count])
+    return [e for i, e in enumerate(episodes) if i not in held], [episodes[i] for i in sorted(held)]
+
+
+def _open_env(config: PretrainConfig, dataset: Dataset) -> Env | None:
+    name = config.env or dataset.spec.env_id
+    if name in ("", "none"):
+        return None
+    env = make_env(
+        name, **({} if config.episode_steps is None else {"max_episode_steps": config.episode_steps})
+    )
+    dataset.spec.require_match(
+        env_spec(env),
+        str(dataset.path),
+        name,
+        "Name the environment the logs come from with --env, or --env none.",
+    )
+    return env
+
+
+def _evaluate(agent: Agent, env: Env, config: PretrainConfig) -> dict[str, float]:
+    agent.eval()
+    act = act_with(agent.policy, str(agent.device))
+    found = rollout(env, act, episodes=config.eval_episodes, seed=config.seed + 10_000).scalars()
+    agent.train()
+    return found
+
+
+@torch.no_grad()
+def _action_error(agent: Agent, probe: Replay) -> float:
+    agent.eval()
+    batch: Batch = probe.sample(2048, torch.Generator(agent.device).manual_seed(0))
+    unit: Callable[[Tensor], Tensor] = agent.scaler.to_unit
+    error = (unit(agent.act(batch.obs)) - unit(batch.action)).square().mean().sqrt()
+    agent.train()
+    return float(error)
+
+
+def _save(config: PretrainConfig, agent: Agent, sampler: torch.Generator) -> None:
+    save_checkpoint(
+        config.out,
+        agent,
+        algorithm=config.algorithm,
+        agent_config=config.agent,
+        train_config=config,
+        progress={"sampler": sampler.get_state()},
+    )
+
+
+def _note(scalars: dict[str, float]) -> str:
+    shown = [
+        n
+        for n in ("actor/loss", "critic/q", "holdout/action_error", "eval/return", "eval/success")
+        if n in scalars
+    ]
+    return "  ".join(f"{n.split('/')[1]} {scalars[n]:.3g}" for n in shown)

@@ -1,0 +1,101 @@
+"""A run folder: resolved config, metrics, TensorBoard events and the picture of the learning curve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+from torch.utils.tensorboard import SummaryWriter
+
+from robot_rl.config import save_yaml, to_mapping
+from robot_rl.errors import ConfigError
+
+
+class RunLog:
+    """Scalars of one run: `metrics.jsonl`, TensorBoard and, if asked for, W&B.
+
+    Args:
+        path: Run folder; created.
+        config: Resolved config, saved as `config.yaml`.
+        resume_step: Drop what was logged after this step; None for a new run.
+        wandb: Log to Weights & Biases as well.
+    """
+
+    def __init__(
+        self, path: Path, config: Any, *, resume_step: int | None = None, wandb: bool = False
+    ) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        save_yaml(config, path / "config.yaml")
+        self._file = path / "metrics.jsonl"
+        kept = [row for row in read_metrics(path) if row["step"] <= (resume_step or 0)] if resume_step else []
+        self._file.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        self._board = SummaryWriter(path / "tensorboard", purge_step=resume_step)
+        self._wandb = _start_wandb(path, config) if wandb else None
+
+    def log(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Record named scalars at gradient update `step`."""
+        with self._file.open("a") as file:
+            file.write(json.dumps({"step": step, **scalars}) + "\n")
+        for name, value in scalars.items():
+            self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(dict(scalars), step=step)
+
+    def close(self) -> None:
+        """Flush everything and draw `learning_curve.png`."""
+        self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+        plot_curves(self.path)
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Rows of a run's `metrics.jsonl`; empty where there is none."""
+    file = path / "metrics.jsonl"
+    if not file.is_file():
+        return []
+    return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+
+
+def plot_curves(path: Path) -> Path:
+    """Draw every scalar of a run over its updates into `learning_curve.png`."""
+    rows = read_metrics(path)
+    names = sorted({k for row in rows for k in row} - {"step"}, key=lambda n: (not n.startswith("eval"), n))
+    names = [n for n in names if not n.endswith(("_low", "_high"))][:12]
+    columns = min(3, max(1, len(names)))
+    lines = -(-len(names) // columns) if names else 1
+    figure, axes = plt.subplots(lines, columns, figsize=(4.2 * columns, 2.9 * lines), squeeze=False)
+    for axis, name in zip(axes.flat, names, strict=False):
+        points = [(row["step"], row[name]) for row in rows if name in row]
+        steps = [p[0] for p in points]
+        axis.plot(steps, [p[1] for p in points], marker="." if len(points) < 30 else None)
+        band = [(r["step"], r[f"{name}_low"], r[f"{name}_high"]) for r in rows if f"{name}_low" in r]
+        if band:
+            axis.fill_between(*zip(*band, strict=True), alpha=0.25, linewidth=0)
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("gradient updates", fontsize=8)
+        axis.grid(alpha=0.3)
+    for axis in list(axes.flat)[len(names) :]:
+        axis.axis("off")
+    figure.tight_layout()
+    target = path / "learning_curve.png"
+    figure.savefig(target, dpi=110)
+    plt.close(figure)
+    return target
+
+
+def _start_wandb(path: Path, config: Any) -> Any:
+    try:
+        import wandb  # noqa: PLC0415 - optional  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ConfigError("--wandb needs the package: pip install 'robot-rl[wandb]'.") from error
+    return wandb.init(
+        project="robot-rl", name=path.name, dir=str(path), config=to_mapping(config), resume="allow"
+    )

@@ -1,0 +1,89 @@
+"""Scripted experts, so that the project can make its own demonstrations.
+
+An expert sees what a policy sees: the flat observation, read through the spec's names. It is a small
+state machine whose phases steer the grip point to a pose with proportional control. Gaussian noise and
+pauses make its demonstrations cover what happens off the best path; the noisy action is the one executed
+and recorded, so demonstrations stay truthful.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot_rl.config import nearest
+from robot_rl.errors import EnvError
+from robot_rl.spec import Array, Spec
+from sim.expert_door import DoorPlan
+from sim.expert_lift import LiftPlan
+from sim.named import Named
+
+GRIPPER = 6  # the action's last entry: it opens or closes by its sign, so it gets no noise
+
+
+class Plan(Protocol):
+    """What to do next, without noise."""
+
+    def reset(self) -> None:
+        """Forget the episode before."""
+        ...
+
+    def action(self, seen: Named) -> NDArray[np.float64]:
+        """Action in [-1, 1] for one observation, (7,)."""
+        ...
+
+
+PLANS: dict[str, type[LiftPlan] | type[DoorPlan]] = {
+    "robosuite/Lift-v1": LiftPlan,
+    "robosuite/Door-v1": DoorPlan,
+}
+
+
+class Expert:
+    """A plan with noise.
+
+    Args:
+        spec: Names of the observation it will be shown.
+        plan: What it does.
+        noise: Standard deviation of Gaussian noise on each arm entry of the action; 1 is full scale.
+        pause: Chance, at each step, of standing still for the next 2 to 6 steps, in [0, 1].
+    """
+
+    def __init__(self, spec: Spec, plan: Plan, *, noise: float = 0.1, pause: float = 0.0) -> None:
+        self._spec, self._plan = spec, plan
+        self._noise, self._pause = noise, pause
+        self._rng = np.random.default_rng(0)
+        self._idle = 0
+        self._gripper = -1.0
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """Start an episode; `rng` is the only source of chance."""
+        self._rng, self._idle, self._gripper = rng, 0, -1.0
+        self._plan.reset()
+
+    def act(self, obs: Array) -> Array:
+        """Action to execute and record, (7,), in [-1, 1]."""
+        if self._idle == 0 and self._pause and self._rng.random() < self._pause:
+            self._idle = int(self._rng.integers(2, 7))
+        if self._idle:
+            self._idle -= 1
+            action = np.zeros(GRIPPER + 1)
+            action[GRIPPER] = self._gripper
+        else:
+            action = self._plan.action(Named(self._spec, obs))
+            self._gripper = float(action[GRIPPER])
+        action[:GRIPPER] += self._noise * self._rng.standard_normal(GRIPPER)
+        return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+
+def make_expert(env_id: str, spec: Spec, *, noise: float = 0.1, pause: float = 0.0) -> Expert:
+    """The scripted expert of an environment.
+
+    Raises:
+        EnvError: If nobody has written one; the message names those there are.
+    """
+    if env_id not in PLANS:
+        raise EnvError(f"There is no scripted expert for '{env_id}'.{nearest(env_id, PLANS)}")
+    return Expert(spec, PLANS[env_id](), noise=noise, pause=pause)
