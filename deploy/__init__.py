@@ -1,0 +1,1 @@
+"""Serving: ONNX export, policy runtime, safety supervisor, control loop, arms."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast
 
@@ -49,11 +50,15 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
         raise EnvError(f"No environment '{env_id}'.{hint} ({error})") from error
 
 
-@functools.cache
 def register_plugins() -> None:
-    """Let installed packages register their environments with Gymnasium; runs once a process."""
-    for point in entry_points(group="gymnasium.envs"):
-        point.load()()
+    """Let installed packages register their environments with Gymnasium; safe to call again."""
+    for register in _plugins():
+        register()
+
+
+@functools.cache
+def _plugins() -> list[Callable[[], None]]:
+    return [point.load() for point in entry_points(group="gymnasium.envs")]
 
 
 def env_spec(env: Env) -> Spec:

@@ -5,6 +5,7 @@
     ├── DataError               a log, an episode or a dataset is malformed
     ├── SpecMismatch            two parts were built for different robots, rates or observations
     ├── CheckpointError         a run folder is missing, incomplete or made by something else
+    ├── BundleError             an exported policy is missing, damaged or made by something else
     ├── ParityError             an exported policy does not compute what the trained one does
     ├── LimitError              a command cannot be made safe
     └── EnvError                an environment is unknown or its simulator is not installed
@@ -31,6 +32,10 @@ class SpecMismatch(RobotRLError):  # noqa: N818 - reads as the sentence it is
 
 class CheckpointError(RobotRLError):
     """A run folder is missing, incomplete or made by something else."""
+
+
+class BundleError(RobotRLError):
+    """An exported policy is missing, damaged or made by something else."""
 
 
 class ParityError(RobotRLError):

@@ -80,8 +80,8 @@ def demonstrations(
     while kept < episodes:
         if tried >= 10 * (kept + 2):
             raise EnvError(
-                f"The expert succeeded {kept} times in {tried} attempts. Lower --noise, raise --episode-steps "
-                f"or leave --only-successes out."
+                f"The expert succeeded {kept} times in {tried} attempts. Lower --noise, raise "
+                f"--episode-steps or leave --only-successes out."
             )
         episode = attempt(seed + tried)
         tried += 1

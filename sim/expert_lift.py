@@ -18,6 +18,7 @@ HELD = 0.055  # m between the fingers, below which they touch the cube (about 0.
 MISSED = 0.03  # m between the fingers, below which there is nothing between them
 STILL = 0.01  # m/s, below which the fingers have closed as far as they can
 OPEN, CLOSED = -1.0, 1.0
+UP = np.array([0.0, 0.0, 1.0])
 
 
 class Phase(Enum):
@@ -48,12 +49,12 @@ class LiftPlan:
         yaw = nearest_angle(yaw_of(axes(seen.sensor("cube_quat"))), now, np.pi / 2)
         turn = turn_between(frame, pointing_down(yaw))
         if self._phase is Phase.ABOVE:
-            return steer(seen, cube + [0.0, 0.0, HOVER], turn, OPEN, gain=2.0)
+            return steer(seen, cube + HOVER * UP, turn, OPEN, gain=2.0)
         if self._phase is Phase.DOWN:
             return steer(seen, cube, turn, OPEN, gain=2.0)
         if self._phase is Phase.CLOSE:
             return steer(seen, self._goal, np.zeros(3), CLOSED)
-        return steer(seen, self._goal + [0.0, 0.0, CARRY], np.zeros(3), CLOSED, gain=2.0)
+        return steer(seen, self._goal + CARRY * UP, np.zeros(3), CLOSED, gain=2.0)
 
     def _advance(self, seen: Named, hand: NDArray[np.float64], cube: NDArray[np.float64]) -> None:
         aside, above = distance(hand, cube, over=(0, 1)), hand[2] - cube[2]

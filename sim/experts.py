@@ -8,6 +8,7 @@ and recorded, so demonstrations stay truthful.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -18,13 +19,26 @@ from robot_rl.errors import EnvError
 from robot_rl.spec import Array, Spec
 from sim.expert_door import DoorPlan
 from sim.expert_lift import LiftPlan
+from sim.expert_virtual import ReachExpert
 from sim.named import Named
 
 GRIPPER = 6  # the action's last entry: it opens or closes by its sign, so it gets no noise
 
 
+class Expert(Protocol):
+    """Acts on observations."""
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """Start an episode; `rng` is the only source of chance."""
+        ...
+
+    def act(self, obs: Array) -> Array:
+        """Action to execute and record, (A,)."""
+        ...
+
+
 class Plan(Protocol):
-    """What to do next, without noise."""
+    """What a robosuite arm does next, without noise."""
 
     def reset(self) -> None:
         """Forget the episode before."""
@@ -35,14 +49,8 @@ class Plan(Protocol):
         ...
 
 
-PLANS: dict[str, type[LiftPlan] | type[DoorPlan]] = {
-    "robosuite/Lift-v1": LiftPlan,
-    "robosuite/Door-v1": DoorPlan,
-}
-
-
-class Expert:
-    """A plan with noise.
+class NoisyPlan:
+    """An expert that follows a plan, with noise.
 
     Args:
         spec: Names of the observation it will be shown.
@@ -78,12 +86,37 @@ class Expert:
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 
 
+def _lift(spec: Spec, noise: float, pause: float) -> Expert:
+    return NoisyPlan(spec, LiftPlan(), noise=noise, pause=pause)
+
+
+def _door(spec: Spec, noise: float, pause: float) -> Expert:
+    return NoisyPlan(spec, DoorPlan(), noise=noise, pause=pause)
+
+
+def _reach(spec: Spec, noise: float, pause: float) -> Expert:
+    return ReachExpert(spec, noise=noise, pause=pause)
+
+
+EXPERTS: dict[str, Callable[[Spec, float, float], Expert]] = {
+    "robosuite/Lift-v1": _lift,
+    "robosuite/Door-v1": _door,
+    "VirtualArm-v1": _reach,
+}
+
+
 def make_expert(env_id: str, spec: Spec, *, noise: float = 0.1, pause: float = 0.0) -> Expert:
     """The scripted expert of an environment.
+
+    Args:
+        env_id: Gymnasium id.
+        spec: The environment's spec.
+        noise: Standard deviation of Gaussian noise on the action; 1 is full scale.
+        pause: Chance, at each step, of standing still for a few steps, in [0, 1].
 
     Raises:
         EnvError: If nobody has written one; the message names those there are.
     """
-    if env_id not in PLANS:
-        raise EnvError(f"There is no scripted expert for '{env_id}'.{nearest(env_id, PLANS)}")
-    return Expert(spec, PLANS[env_id](), noise=noise, pause=pause)
+    if env_id not in EXPERTS:
+        raise EnvError(f"There is no scripted expert for '{env_id}'.{nearest(env_id, EXPERTS)}")
+    return EXPERTS[env_id](spec, noise, pause)

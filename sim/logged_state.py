@@ -7,9 +7,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-import mujoco
-import numpy as np
-
 from robot_rl.errors import DataError, EnvError
 
 

@@ -6,21 +6,60 @@ Gymnasium alone, import this module first: `import sim.register; gymnasium.make(
 
 from __future__ import annotations
 
+import dataclasses
+
 import gymnasium as gym
+from gymnasium.envs.registration import WrapperSpec
 
 # task: default time limit, control steps of 50 ms (callers override it with max_episode_steps)
 ROBOSUITE_STEPS = {"Lift": 400, "Door": 500, "NutAssemblySquare": 500, "PickPlaceCan": 500}
+ADROIT_STEPS = 200
+LOCOMOTION = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
 
 
 def register_envs() -> None:
-    """Register this project's environments; a second call changes nothing."""
+    """Register this project's environments; a second call changes nothing.
+
+    Adroit's ids are upstream's own: ours take their place, also where Gymnasium-Robotics was there first.
+    """
     for task, steps in ROBOSUITE_STEPS.items():
-        _register(f"robosuite/{task}-v1", "sim.robosuite_env:RobosuiteEnv", steps, task=task)
+        _register(f"robosuite/{task}-v1", "sim.robosuite_env:RobosuiteEnv", steps, kwargs={"task": task})
+    _register("VirtualArm-v1", "sim.virtual_arm:VirtualArm", 200)
+    for task in ("Door", "Pen"):
+        _register(
+            f"AdroitHand{task}-v1",
+            f"sim.adroit:make_{task.lower()}",
+            ADROIT_STEPS,
+            wrapper=WrapperSpec(task, f"sim.adroit:{task}", {}),
+        )
+    names = WrapperSpec("NamedJoints", "sim.locomotion:NamedJoints", {})
+    for env_id in LOCOMOTION:
+        spec = gym.registry[env_id]
+        if names not in spec.additional_wrappers:
+            gym.registry[env_id] = dataclasses.replace(
+                spec, additional_wrappers=(*spec.additional_wrappers, names)
+            )
 
 
-def _register(env_id: str, entry_point: str, steps: int, **kwargs: object) -> None:
-    if env_id not in gym.registry:
-        gym.register(env_id, entry_point=entry_point, max_episode_steps=steps, kwargs=kwargs)
+def _register(
+    env_id: str,
+    entry_point: str,
+    steps: int,
+    *,
+    kwargs: dict[str, object] | None = None,
+    wrapper: WrapperSpec | None = None,
+) -> None:
+    known = gym.registry.get(env_id)
+    if known is not None and known.entry_point == entry_point:
+        return
+    gym.registry.pop(env_id, None)
+    gym.register(
+        env_id,
+        entry_point=entry_point,
+        max_episode_steps=steps,
+        kwargs=kwargs or {},
+        additional_wrappers=() if wrapper is None else (wrapper,),
+    )
 
 
 register_envs()

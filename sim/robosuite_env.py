@@ -8,20 +8,22 @@ state shows what the robot saw there.
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any, cast
 
 import gymnasium as gym
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from robot_rl.errors import EnvError
 from robot_rl.spec import Array, Spec
 from sim.logged_state import require_same_joints, set_fixed_bodies
+from sim.mj import mujoco
 from sim.rendering import Offscreen
 from sim.robosuite_spec import ROBOT_ENTRIES, build_spec
 
 RATE_HZ = 20
+COLLISION_SHAPES = 0  # robosuite's geometry group; the visible shapes are in group 1
 Joints = NDArray[np.float64]
 
 
@@ -58,7 +60,7 @@ class RobosuiteEnv(gym.Env[Array, Array]):
         self._raw = _make_raw(task, reward_shaping)
         self._terminate_on_success = terminate_on_success
         self._succeeded = False
-        self._offscreen = Offscreen(width, height, camera)
+        self._offscreen = Offscreen(width, height, camera, hidden_groups=(COLLISION_SHAPES,))
         self.render_mode = render_mode
         self.robot_spec: Spec = build_spec(self._raw, env_id=f"robosuite/{task}-v1", rate_hz=RATE_HZ)
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (self.robot_spec.obs_dim,), np.float32)
@@ -170,12 +172,15 @@ class RobosuiteEnv(gym.Env[Array, Array]):
 def _make_raw(task: str, reward_shaping: bool) -> Any:
     logger = logging.getLogger("robosuite_logs")
     logger.addFilter(_errors_only)  # hints about optional robots and macros, at each import and make
+    chosen = os.environ.get("MUJOCO_GL")
     try:
         import robosuite  # noqa: PLC0415 - a heavy optional dependency
     except ImportError as error:
         raise EnvError(
             f"robosuite tasks need robosuite ({error}). Install it with: pip install 'robot-rl[robosuite]'"
         ) from error
+    if chosen is None:
+        os.environ.pop("MUJOCO_GL", None)  # robosuite sets it to EGL, which other processes may lack
     known = cast("list[str]", sorted(robosuite.ALL_ENVIRONMENTS))
     if task not in known:
         raise EnvError(f"robosuite has no task '{task}'; it has: {', '.join(known)}.")

@@ -9,7 +9,7 @@ Two weightings: "softmax", w = N softmax_batch(A / lambda) over the N transition
 authors' code), and "exp", w = min(exp(A / lambda), 100) (CORL). The factor N keeps the step size
 independent of the batch size. The effective sample size (sum w)^2 / sum w^2 is logged as a share of N.
 
-Ours: Q(s, a), V(s) and the log-likelihood share one actor pass and one critic pass.
+Ours: V(s) and the log-likelihood share one actor pass.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class AWACConfig:
     q_max: float | None = None  # clamp targets from above, such as 0 where rewards are -1 and 0
     critics: int = 2  # ensemble size
     layer_norm: bool = False  # layer norm in the critics
+    squash_mean: bool = False  # tanh on the actor's mean, where actions press against their bounds
     dropout: float = 0.0  # share of the actor's hidden units silenced in training, in [0, 1)
     log_std_bounds: tuple[float, float] = (-6.0, 0.0)  # of the actor's standard deviation
 
@@ -65,7 +66,12 @@ class AWAC(Agent):
         super().__init__(spec, stats, seed, device)
         self.cfg = cfg
         self.actor = GaussianActor(
-            spec.obs_dim, spec.action_dim, cfg.actor_hidden, log_std=cfg.log_std_bounds, dropout=cfg.dropout
+            spec.obs_dim,
+            spec.action_dim,
+            cfg.actor_hidden,
+            log_std=cfg.log_std_bounds,
+            squash_mean=cfg.squash_mean,
+            dropout=cfg.dropout,
         )
         self.critic = self._new_critic()
         self.target_critic = frozen_copy(self._new_critic(), self.critic)
@@ -97,8 +103,8 @@ class AWAC(Agent):
         mean = self.actor.mean(batch.obs)  # (B, A)
         with torch.no_grad():
             own = mean.clamp(-1, 1) if self.cfg.value_at_mean else self.actor.sample(mean, self.generator)
-            both = self.critic(batch.obs.repeat(2, 1), torch.cat([batch.action, own])).amin(0)  # (2B,)
-            q, value = both.chunk(2)
+            q = self.critic(batch.obs, batch.action).amin(0)  # (B,)
+            value = self.critic(batch.obs, own).amin(0)  # (B,)
             weight = self.weights(q - value)
         log_prob = self.actor.log_prob(mean, batch.action)  # (B,)
         loss = -(weight * log_prob).mean()

@@ -28,9 +28,9 @@ from robot_rl.data.replay import Replay
 from robot_rl.data.stats import observation_stats
 from robot_rl.spec import Entry, Spec, vector
 
-DESCRIPTION = """Measure gradient updates per second of every learner, beside a plain implementation of AWAC with
-the same shapes, and as a share of what torch.mm reaches on this machine in the same run. All are timed in
-turns, round after round; the median round is reported with the slowest and the fastest."""
+DESCRIPTION = """Measure gradient updates per second of every learner, beside a plain implementation of AWAC
+with the same shapes, and as a share of what torch.mm reaches on this machine in the same run. All are
+timed in turns, round after round; the median round is reported with the slowest and the fastest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +125,9 @@ def _random_replay(config: UpdateBenchConfig, steps: int = 20_000) -> Replay:
     bounds = Entry("action", tuple(map(str, range(size))), low=(-1.0,) * size, high=(1.0,) * size)
     spec = Spec((vector("observation", config.obs_dim),), (bounds,))
     episode = Episode(
-        observations=rng.normal(size=(steps + 1, config.obs_dim)),
-        actions=rng.uniform(-1, 1, (steps, config.action_dim)),
-        rewards=rng.normal(size=steps),
+        observations=rng.normal(size=(steps + 1, config.obs_dim)).astype(np.float32),
+        actions=rng.uniform(-1, 1, (steps, config.action_dim)).astype(np.float32),
+        rewards=rng.normal(size=steps).astype(np.float32),
     )
     return Replay.of(spec, [episode])
 

@@ -136,7 +136,7 @@ def write_dataset(
     if out.exists():
         raise DataError(f"{out} exists already. Choose another --out or remove it.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    work = out.with_name(f".{out.name}.tmp-{os.getpid()}")
+    work = out.absolute().with_name(f".{out.name}.tmp-{os.getpid()}")  # Minari joins relative paths twice
     try:
         work.mkdir()
         count = _fill(work / "data", spec, episodes, origin, notes)

@@ -28,7 +28,8 @@ Make demonstrations in simulation with a scripted expert.
 
 writes a dataset folder that `robot-rl pretrain` and `robot-rl data info` read. The noisy action is the one
 executed and recorded. An episode ends a few steps after success. The same options and seed make the same
-dataset. There are experts for robosuite/Lift-v1 and robosuite/Door-v1."""
+dataset. There are experts for robosuite/Lift-v1, robosuite/Door-v1
+and VirtualArm-v1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,8 @@ def main(argv: Sequence[str]) -> int:
     config = parse(RecordConfig, argv, prog="robot-rl record", description=DESCRIPTION)
     _check(config)
     console = Console(stderr=config.json, highlight=False)
-    console.print(f"starting {config.env_id} (the simulator compiles itself when it first runs: 20 s)")
+    hint = " (compiles for some 20 s when it runs for the first time)" if "robosuite" in config.env_id else ""
+    console.print(f"starting {config.env_id}{hint}")
     tally = _record(config, console)
     figures = tally.summary()
     if config.json:

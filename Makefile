@@ -1,0 +1,52 @@
+# Everything happens in .venv; nothing outside this folder is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := adroit,robosuite,dev
+export OMP_NUM_THREADS ?= 1
+export PYTHONWARNINGS ?= ignore::SyntaxWarning
+
+.PHONY: help setup test slow check format demo constraints clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP)  ## make .venv with every dependency, pinned
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else f"Python 3.11 or 3.12 is needed, {sys.executable} is {v[0]}.{v[1]}. Try make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@
+
+test: setup  ## the tests
+	$(BIN)/python -m pytest -n 2
+
+slow: setup  ## the tests that simulate or learn for long
+	$(BIN)/python -m pytest -n 2 -m slow
+
+check: setup  ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+format: setup  ## rewrite the files as `make check` wants them
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+demo: setup  ## logs -> dataset -> policy -> ONNX -> arm, in some minutes; leaves outputs/demo/report.md
+	$(BIN)/robot-rl demo --out outputs/demo
+
+# pip-compile writes torch with the local version of the wheel it found (+cpu); other machines lack that label.
+constraints: setup  ## resolve the pins anew
+	$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --no-annotate --no-emit-index-url \
+	    --no-emit-find-links --no-emit-trusted-host --no-emit-options --allow-unsafe \
+	    --output-file constraints.tmp pyproject.toml
+	sed -E 's/^(torch==[0-9.]+)\+.*/\1/' constraints.tmp > constraints.txt
+	rm constraints.tmp
+
+clean:  ## remove .venv and caches; outputs stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info

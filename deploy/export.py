@@ -1,0 +1,225 @@
+"""From a trained policy to a bundle, with proof that the two compute the same.
+
+The graph holds normaliser and action scaling: raw observation in, executable action out. Parity is
+checked before anything appears under the final name.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch import nn
+
+from deploy.contract import (
+    CERTIFICATE_FILE,
+    INPUT_NAME,
+    METADATA_KEY,
+    MODEL_FILE,
+    OUTPUT_NAME,
+    Contract,
+    Parity,
+)
+from deploy.policy import session_options
+from robot_rl.checkpoint import TrainedPolicy
+from robot_rl.errors import ConfigError, ParityError
+from robot_rl.spec import Array
+
+OPSET = 18
+BATCH = 256
+RANDOM_SAMPLES = 2048
+EXTREME_SCALES = (10.0, 100.0, 1000.0)  # standard deviations
+EXTREME_SAMPLES = 128  # of each scale
+ROUNDING_FACTOR = 4.0  # two float32 programs may each be off from float64, in opposite directions
+
+
+def export_policy(
+    trained: TrainedPolicy, out: Path, recorded_obs: Array | None, *, tolerance: float = 1e-5
+) -> Contract:
+    """Write the bundle of `trained` to the folder `out`, all or nothing.
+
+    Args:
+        trained: Policy to export; left unchanged.
+        out: Folder to create; it must not exist.
+        recorded_obs: Observations from its data, (N, S), to compare on; None where the data are gone.
+        tolerance: Largest allowed absolute action difference, action units.
+
+    Returns:
+        The contract written into the bundle.
+
+    Raises:
+        ConfigError: If `out` exists.
+        ParityError: If ONNX Runtime differs from PyTorch by more than `tolerance`; nothing is left behind.
+    """
+    if out.exists():
+        raise ConfigError(f"{out} exists already. Choose another --out or remove it.")
+    module = copy.deepcopy(trained.module).cpu().float().eval()
+    model = _to_onnx(module, trained.spec.obs_dim)
+    parity = _require_parity(module, model, trained, recorded_obs, tolerance)
+    contract = Contract(
+        spec=trained.spec,
+        weight_version=trained.step,
+        algorithm=trained.algorithm,
+        run=trained.run.resolve().name,
+        stats_digest=trained.stats.digest,
+        parity=parity,
+    )
+    onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
+    _write(model.SerializeToString(), contract, out)
+    return contract
+
+
+def _to_onnx(module: nn.Module, obs_dim: int) -> onnx.ModelProto:
+    example = torch.zeros(2, obs_dim)
+    with _quiet(), torch.no_grad():
+        program: Any = torch.onnx.export(
+            module,
+            (example,),
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    model = cast("onnx.ModelProto", program.model_proto)
+    _drop_traces(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _drop_traces(model: onnx.ModelProto) -> None:
+    """Remove the exporter's notes: they name source files of the machine that exported."""
+    graph = model.graph
+    for item in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    del model.metadata_props[:]
+
+
+def _require_parity(
+    module: nn.Module,
+    model: onnx.ModelProto,
+    trained: TrainedPolicy,
+    recorded: Array | None,
+    tolerance: float,
+) -> Parity:
+    session = ort.InferenceSession(
+        model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
+    )
+    none = np.zeros((0, trained.spec.obs_dim), np.float32)
+    real = none if recorded is None else np.ascontiguousarray(recorded, np.float32)
+    drawn, extreme = _random_obs(trained), _extreme_obs(trained)
+    on_real, on_drawn = _difference(module, session, real), _difference(module, session, drawn)
+    on_extreme, rounding = _difference(module, session, extreme), _rounding(module, extreme)
+    worst = max(on_real, on_drawn)
+    allowed = tolerance + ROUNDING_FACTOR * rounding
+    if not worst <= tolerance or not on_extreme <= allowed:
+        raise ParityError(
+            f"ONNX Runtime differs from PyTorch by {worst:.3g} on recorded and random observations "
+            f"(tolerance {tolerance:g}) and by {on_extreme:.3g} on extreme ones (allowed {allowed:.3g}). "
+            f"Nothing was written. If the actions are large numbers, such as torques, raise --tolerance; "
+            f"else report it."
+        )
+    return Parity(
+        max_abs=worst,
+        tolerance=tolerance,
+        max_abs_recorded=on_real,
+        max_abs_random=on_drawn,
+        max_abs_extreme=on_extreme,
+        extreme_rounding=rounding,
+        samples_recorded=len(real),
+        samples_random=len(drawn),
+        samples_extreme=len(extreme),
+        batch_sizes=(1, BATCH),
+    )
+
+
+def _difference(module: nn.Module, session: Any, obs: Array) -> float:
+    """Largest |ONNX Runtime - PyTorch| over `obs`, (N, S), one by one and in batches; inf for a NaN."""
+    worst = 0.0
+    for size in (1, BATCH):
+        for start in range(0, len(obs), size):
+            batch = obs[start : start + size]
+            with torch.inference_mode():
+                expected = module(torch.from_numpy(batch)).numpy()
+            gap = np.abs(session.run([OUTPUT_NAME], {INPUT_NAME: batch})[0] - expected)
+            worst = max(worst, float(gap.max()) if np.isfinite(gap).all() else np.inf)
+    return worst
+
+
+def _rounding(module: nn.Module, obs: Array) -> float:
+    """Largest |float32 - float64| of PyTorch itself over `obs`, (N, S)."""
+    exact = copy.deepcopy(module).double()
+    with torch.inference_mode():
+        single = module(torch.from_numpy(obs)).double()
+        double = exact(torch.from_numpy(obs.astype(np.float64)))
+    return float((single - double).abs().max())
+
+
+def _random_obs(trained: TrainedPolicy) -> Array:
+    rng = np.random.default_rng(0)
+    spread = rng.uniform(-3.0, 3.0, (RANDOM_SAMPLES, trained.spec.obs_dim)).astype(np.float32)
+    return trained.stats.mean + trained.stats.std * spread
+
+
+def _extreme_obs(trained: TrainedPolicy) -> Array:
+    rng = np.random.default_rng(1)
+    stats, size = trained.stats, trained.spec.obs_dim
+    draws = [rng.standard_normal((EXTREME_SAMPLES, size)).astype(np.float32) * s for s in EXTREME_SCALES]
+    low = np.array([v for e in trained.spec.observation for v in e.low], np.float32)
+    high = np.array([v for e in trained.spec.observation for v in e.high], np.float32)
+    corners = [np.where(np.isfinite(b), b, stats.mean).astype(np.float32)[None] for b in (low, high)]
+    return np.concatenate(
+        [stats.mean + stats.std * d for d in draws] + corners + [np.zeros((1, size), np.float32)]
+    )
+
+
+def _write(model: bytes, contract: Contract, out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = out.with_name(f".{out.name}.tmp-{os.getpid()}")
+    try:
+        work.mkdir()
+        digest = hashlib.sha256(model).hexdigest()
+        certificate = {"sha256": digest, "contract": json.loads(contract.to_json())}
+        _write_synced(work / MODEL_FILE, model)
+        _write_synced(work / CERTIFICATE_FILE, (json.dumps(certificate, indent=2) + "\n").encode())
+        work.rename(out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _write_synced(file: Path, content: bytes) -> None:
+    with file.open("wb") as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Silence, by name, what the exporter says about things that don't concern a policy."""
+    logger = logging.getLogger(
+        "torch.onnx._internal.exporter._registration"
+    )  # "torchvision is not installed"
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,148 @@
+"""Running a bundle: ONNX Runtime with one thread and buffers bound once.
+
+No torch and no `onnx` here; this is what the robot's computer installs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnxruntime as ort
+
+from deploy.contract import (
+    CERTIFICATE_FILE,
+    INPUT_NAME,
+    METADATA_KEY,
+    MODEL_FILE,
+    OUTPUT_NAME,
+    Contract,
+)
+from robot_rl.errors import BundleError
+from robot_rl.spec import Array
+
+
+class Policy:
+    """A loaded policy that acts on one observation at a time.
+
+    Args:
+        session: ONNX Runtime session whose sizes are those of `contract.spec`.
+        contract: What the policy promises.
+    """
+
+    def __init__(self, session: Any, contract: Contract) -> None:
+        self.contract = contract
+        self._session = session
+        self._obs = np.zeros((1, contract.spec.obs_dim), np.float32)
+        self._action = np.zeros((1, contract.spec.action_dim), np.float32)
+        self._obs_row, self._action_row = self._obs[0], self._action[0]
+        self._binding = session.io_binding()
+        for bind, name, buffer in (
+            (self._binding.bind_input, INPUT_NAME, self._obs),
+            (self._binding.bind_output, OUTPUT_NAME, self._action),
+        ):
+            bind(name, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
+
+    @staticmethod
+    def load(path: Path) -> Policy:
+        """Open a bundle and verify what it promises.
+
+        Args:
+            path: Folder made by `robot-rl export`, or the `policy.onnx` inside it.
+
+        Raises:
+            BundleError: If a file is missing, altered or foreign, or the graph's sizes are not the spec's.
+        """
+        folder = path.parent if path.name == MODEL_FILE else path
+        model, certificate = _read(folder)
+        contract = _verified(folder, model, certificate)
+        try:
+            session = ort.InferenceSession(model, session_options(), providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions share no narrower base
+            raise BundleError(
+                f"{folder / MODEL_FILE}: ONNX Runtime refuses it ({error}). Export again."
+            ) from error
+        _require_same_contract(session, contract, folder)
+        _require_sizes(session, contract, folder)
+        return Policy(session, contract)
+
+    def act(self, obs: Array) -> Array:
+        """Executable action for a raw observation, without allocating.
+
+        Args:
+            obs: Raw observation, (S,), in the spec's units.
+
+        Returns:
+            Action, (A,). The same buffer each time: the next call overwrites it. A NaN in `obs` may be
+            swallowed by the network; the safety supervisor looks at the observation itself.
+        """
+        self._obs_row[:] = obs
+        self._session.run_with_iobinding(self._binding)
+        return self._action_row
+
+
+def session_options() -> Any:
+    """One thread, in order: at this size a second thread costs more than it brings."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3  # errors: the rest would be printed into the operator's table
+    return options
+
+
+def _read(folder: Path) -> tuple[bytes, dict[str, Any]]:
+    for name in (MODEL_FILE, CERTIFICATE_FILE):
+        if not (folder / name).is_file():
+            raise BundleError(
+                f"{folder} is not a policy bundle: {name} is missing. Give the folder that was --out of "
+                f"`robot-rl export`; an ONNX file made by something else carries no contract and "
+                f"is not served."
+            )
+    file = folder / CERTIFICATE_FILE
+    try:
+        raw = json.loads(file.read_text())
+        model = (folder / MODEL_FILE).read_bytes()
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{file} cannot be read ({error}). Export again.") from error
+    if not isinstance(raw, dict) or not {"sha256", "contract"} <= cast("dict[str, Any]", raw).keys():
+        raise BundleError(f"{file} holds no 'sha256' and 'contract'. Export again.")
+    return model, cast("dict[str, Any]", raw)
+
+
+def _verified(folder: Path, model: bytes, certificate: dict[str, Any]) -> Contract:
+    digest = hashlib.sha256(model).hexdigest()
+    if digest != certificate["sha256"]:
+        raise BundleError(
+            f"{folder / MODEL_FILE} is not the file that was exported: its SHA-256 is {digest[:16]}…, the "
+            f"certificate says {str(certificate['sha256'])[:16]}…. Copy the bundle again or export again."
+        )
+    return Contract.from_json(json.dumps(certificate["contract"]), str(folder / CERTIFICATE_FILE))
+
+
+def _require_same_contract(session: Any, contract: Contract, folder: Path) -> None:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    file = folder / MODEL_FILE
+    if text is None:
+        raise BundleError(f"{file} carries no contract (metadata '{METADATA_KEY}'). Use `robot-rl export`.")
+    if Contract.from_json(text, str(file)) != contract:
+        raise BundleError(
+            f"{folder}: {CERTIFICATE_FILE} and the metadata of {MODEL_FILE} disagree. Export again."
+        )
+
+
+def _require_sizes(session: Any, contract: Contract, folder: Path) -> None:
+    spec = contract.spec
+    for nodes, name, size in (
+        (session.get_inputs(), INPUT_NAME, spec.obs_dim),
+        (session.get_outputs(), OUTPUT_NAME, spec.action_dim),
+    ):
+        found = [(n.name, n.type, n.shape[-1]) for n in nodes]
+        if found != [(name, "tensor(float)", size)]:
+            raise BundleError(
+                f"{folder / MODEL_FILE}: the graph has {found}, the contract says '{name}', float32, {size} "
+                f"numbers. Export again."
+            )

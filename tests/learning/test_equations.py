@@ -1,0 +1,148 @@
+"""Losses and updates against numbers worked by hand or by another route."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Normal
+
+from robot_rl.algorithms.awac import AWAC, AWACConfig
+from robot_rl.algorithms.iql import IQL, IQLConfig
+from robot_rl.algorithms.steps import polyak
+from robot_rl.algorithms.td3_bc import TD3BC, TD3BCConfig
+from robot_rl.data.replay import Batch
+from robot_rl.data.stats import ObservationStats
+from robot_rl.errors import ConfigError
+from robot_rl.nets.actor import GaussianActor, Policy, Scaler
+from robot_rl.nets.ensemble import EnsembleCritic
+from tests.learning.made import make_spec
+
+SPEC = make_spec()
+STATS = ObservationStats(np.full(5, 3.0, np.float32), np.full(5, 2.0, np.float32))
+
+
+def unit_batch(size: int = 8) -> Batch:
+    g = torch.Generator().manual_seed(3)
+    mask = torch.ones(size)
+    mask[0] = 0.0
+    return Batch(
+        torch.randn(size, 5, generator=g),
+        torch.rand(size, 2, generator=g) * 2 - 1,
+        torch.randn(size, generator=g),
+        mask,
+        torch.randn(size, 5, generator=g),
+    )
+
+
+def test_softmax_weights_average_to_one_and_match_the_closed_form() -> None:
+    agent = AWAC(AWACConfig(temperature=2.0), SPEC, STATS)
+    weights = agent.weights(torch.tensor([0.0, 2.0 * math.log(3.0)]))
+    assert weights.tolist() == pytest.approx([0.5, 1.5])  # 2 * [1, 3] / 4
+
+
+def test_exp_weights_are_capped() -> None:
+    agent = AWAC(AWACConfig(temperature=1.0, weighting="exp", max_weight=7.0), SPEC, STATS)
+    assert agent.weights(torch.tensor([math.log(2.0), 10.0])).tolist() == pytest.approx([2.0, 7.0])
+
+
+def test_awac_target_masks_termination_and_obeys_the_ceiling() -> None:
+    agent = AWAC(AWACConfig(q_max=0.0, critics=2), SPEC, STATS)
+    batch = unit_batch()
+    for parameter in agent.target_critic.parameters():
+        parameter.zero_()
+    agent.target_critic.net[-1].bias += 5.0  # every target Q is 5
+    for parameter in agent.critic.parameters():
+        nn.init.zeros_(parameter)
+    loss, _ = agent._critic_loss(batch)
+    target = (batch.reward + 0.99 * 5.0 * batch.mask).clamp(max=0.0)
+    assert loss.item() == pytest.approx(2 * target.square().mean().item(), rel=1e-5)
+
+
+def test_iql_expectile_weighs_surprises_by_their_sign() -> None:
+    agent = IQL(IQLConfig(expectile=0.9), SPEC, STATS)
+    for parameter in agent.value.parameters():
+        nn.init.zeros_(parameter)
+    _, metrics = agent._value_step(unit_batch(2), torch.tensor([2.0, -1.0]))
+    assert metrics["value/loss"].item() == pytest.approx((0.9 * 4.0 + 0.1 * 1.0) / 2)
+
+
+def test_td3_bc_scales_q_by_its_mean_size() -> None:
+    agent = TD3BC(TD3BCConfig(alpha=2.5), SPEC, STATS)
+    batch = unit_batch()
+    loss, _ = agent._actor_loss(batch)
+    action = agent.actor(batch.obs)
+    q = agent.critic(batch.obs, action)[0]
+    expected = -2.5 / q.abs().mean() * q.mean() + (action - batch.action).square().mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_td3_without_cloning_is_plain_td3() -> None:
+    agent = TD3BC(TD3BCConfig(bc_weight=0.0), SPEC, STATS)
+    batch = unit_batch()
+    loss, _ = agent._actor_loss(batch)
+    assert loss.item() == pytest.approx(-agent.critic(batch.obs, agent.actor(batch.obs))[0].mean().item())
+
+
+def test_td3_moves_the_actor_every_second_update() -> None:
+    agent = TD3BC(TD3BCConfig(), SPEC, STATS)
+    before = [p.clone() for p in agent.actor.parameters()]
+    agent.update(unit_batch())
+    assert all(torch.equal(a, b) for a, b in zip(before, agent.actor.parameters(), strict=True))
+    agent.update(unit_batch())
+    assert not any(torch.equal(a, b) for a, b in zip(before, agent.actor.parameters(), strict=True))
+
+
+def test_log_prob_equals_torchs_normal() -> None:
+    actor = GaussianActor(5, 2, (8,), log_std=(-6.0, 0.0))
+    with torch.no_grad():
+        actor.log_std.copy_(torch.tensor([-1.0, 3.0]))  # the second is clipped to 0
+    batch = unit_batch()
+    mean = actor.mean(batch.obs)
+    expected = Normal(mean, torch.tensor([math.exp(-1.0), 1.0])).log_prob(batch.action).sum(-1)
+    assert torch.allclose(actor.log_prob(mean, batch.action), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_ensemble_members_equal_separate_networks(layer_norm: bool) -> None:
+    critic = EnsembleCritic(3, 5, 2, (16, 8), layer_norm=layer_norm)
+    batch = unit_batch()
+    together = critic(batch.obs, batch.action)
+    for n in range(3):
+        x = torch.cat([batch.obs, batch.action], -1)
+        for layer in critic.net:
+            if hasattr(layer, "weight") and layer.weight.shape[1] == 1:  # layer norm
+                x = nn.functional.layer_norm(x, x.shape[-1:]) * layer.weight[n] + layer.bias[n]
+            elif hasattr(layer, "weight"):
+                x = x @ layer.weight[n] + layer.bias[n]
+            else:
+                x = torch.relu(x)
+        assert torch.allclose(together[n], x.squeeze(-1), atol=1e-6)
+
+
+def test_polyak_moves_by_tau() -> None:
+    target, source = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    nn.init.constant_(target.weight, 1.0)
+    nn.init.constant_(source.weight, 3.0)
+    polyak(target, source, 0.25)
+    assert target.weight.item() == pytest.approx(1.5)
+
+
+def test_policy_speaks_the_robots_units() -> None:
+    class Always(nn.Module):
+        def forward(self, obs: torch.Tensor) -> torch.Tensor:
+            self.seen = obs
+            return torch.tensor([[-1.0, 0.5]])
+
+    actor = Always()
+    action = Policy(actor, Scaler(SPEC, STATS))(torch.full((1, 5), 7.0))
+    assert actor.seen.tolist() == [[2.0] * 5]  # (7 - 3) / 2
+    assert action.tolist() == [[-2.0, 2.5]]  # bounds -2 ... 4
+
+
+def test_impossible_settings_are_refused_with_their_value() -> None:
+    with pytest.raises(ConfigError, match=r"temperature is -1"):
+        AWACConfig(temperature=-1.0)
+    with pytest.raises(ConfigError, match=r"expectile is 1\.5"):
+        IQLConfig(expectile=1.5)

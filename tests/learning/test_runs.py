@@ -1,0 +1,138 @@
+"""Runs and checkpoints: resuming equals never having stopped; what is damaged is refused."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from robot_rl.algorithms.awac import AWACConfig
+from robot_rl.algorithms.bc import BCConfig
+from robot_rl.algorithms.iql import IQLConfig
+from robot_rl.algorithms.registry import AgentConfig
+from robot_rl.algorithms.td3_bc import TD3BCConfig
+from robot_rl.checkpoint import load_agent, load_policy
+from robot_rl.data.dataset import Dataset
+from robot_rl.errors import CheckpointError, ConfigError
+from robot_rl.pretrain import PretrainConfig, pretrain
+from robot_rl.run import read_metrics
+
+SMALL = {
+    "bc": BCConfig(hidden=(16,), batch_size=8, dropout=0.2),
+    "td3-bc": TD3BCConfig(hidden=(16,), batch_size=8),
+    "awac": AWACConfig(actor_hidden=(16,), critic_hidden=(16,), batch_size=8),
+    "iql": IQLConfig(hidden=(16,), batch_size=8, dropout=0.1),
+}
+
+
+def config(name: str, dataset: Dataset, out: Path, steps: int, **more: object) -> PretrainConfig:
+    agent: AgentConfig = SMALL[name]
+    return PretrainConfig(
+        algorithm=name, data=dataset.path, out=out, agent=agent, steps=steps, env="none",
+        checkpoint_every=2, log_every=1, seed=7, device="cpu", **more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_resuming_equals_never_having_stopped(name: str, dataset: Dataset, tmp_path: Path) -> None:
+    straight, halves = tmp_path / "straight", tmp_path / "halves"
+    pretrain(config(name, dataset, straight, 6), quiet=True)
+    pretrain(config(name, dataset, halves, 4), quiet=True)
+    torch.manual_seed(12345)  # a new process has another global state
+    pretrain(config(name, dataset, halves, 6, resume=True), quiet=True)
+    one, one_progress = load_agent(straight)
+    one_state = one.training_state()
+    two, two_progress = load_agent(halves)
+    for key, value in one.state_dict().items():
+        assert torch.equal(value, two.state_dict()[key]), key
+    for key, value in one_state.items():
+        assert torch.equal(value, two.training_state()[key]), key
+    assert torch.equal(one_progress["sampler"], two_progress["sampler"])
+    assert read_metrics(straight) == read_metrics(halves)
+
+
+def test_the_same_seed_gives_the_same_run(dataset: Dataset, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        pretrain(config("awac", dataset, tmp_path / name, 4), quiet=True)
+    assert read_metrics(tmp_path / "a") == read_metrics(tmp_path / "b")
+
+
+def test_a_run_leaves_what_a_user_looks_for(dataset: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    pretrain(config("iql", dataset, out, 4, holdout=0.34), quiet=True)
+    last = out / "checkpoints" / "last"
+    assert last.is_symlink()
+    assert last.readlink() == Path("00000004")
+    for file in (
+        "pretrained_model/config.json",
+        "pretrained_model/model.safetensors",
+        "training_state/state.safetensors",
+    ):
+        assert (last / file).is_file()
+    assert (out / "learning_curve.png").stat().st_size > 1000
+    assert list((out / "tensorboard").iterdir())
+    assert "holdout/action_error" in read_metrics(out)[-1]
+    assert not list((out / "checkpoints").glob(".*tmp*"))
+
+
+def test_an_existing_run_is_not_overwritten(dataset: Dataset, tmp_path: Path) -> None:
+    pretrain(config("bc", dataset, tmp_path / "run", 2), quiet=True)
+    with pytest.raises(CheckpointError, match=r"already holds a run at update 2.*--resume"):
+        pretrain(config("bc", dataset, tmp_path / "run", 4), quiet=True)
+
+
+def test_resuming_nothing_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="No run at"):
+        pretrain(config("bc", dataset, tmp_path / "none", 4, resume=True), quiet=True)
+
+
+def test_training_on_successes_needs_some(dataset: Dataset, tmp_path: Path) -> None:
+    results = pretrain(config("bc", dataset, tmp_path / "run", 2, successes_only=True), quiet=True)
+    assert results == {}
+    with pytest.raises(ConfigError, match=r"--holdout 0\.01 of 3 episodes"):
+        pretrain(config("bc", dataset, tmp_path / "r2", 2, successes_only=True, holdout=0.01), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "words"),
+    [
+        ("pretrained_model/model.safetensors", lambda b: b[:50], "cannot be read"),
+        ("pretrained_model/config.json", lambda b: b[:50], "cannot be read"),
+        ("training_state/state.safetensors", lambda b: b[: len(b) // 2], "cannot be read"),
+    ],
+)
+def test_damaged_checkpoints_are_refused(
+    file: str, damage: object, words: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    pretrain(config("bc", dataset, tmp_path / "run", 2), quiet=True)
+    target = tmp_path / "run" / "checkpoints" / "last" / file
+    target.write_bytes(damage(target.read_bytes()))
+    with pytest.raises(CheckpointError, match=words):
+        load_policy(tmp_path / "run")
+
+
+def test_altered_statistics_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    pretrain(config("bc", dataset, tmp_path / "run", 2), quiet=True)
+    file = tmp_path / "run/checkpoints/last/pretrained_model/config.json"
+    raw = json.loads(file.read_text())
+    raw["statistics"]["mean"][0] += 1.0
+    file.write_text(json.dumps(raw))
+    with pytest.raises(CheckpointError, match="statistics do not match their hash"):
+        load_policy(tmp_path / "run")
+
+
+def test_a_policy_reads_back_with_its_meaning(dataset: Dataset, tmp_path: Path) -> None:
+    pretrain(config("td3-bc", dataset, tmp_path / "run", 2), quiet=True)
+    policy = load_policy(tmp_path / "run")
+    action = policy.module(torch.randn(4, 5) * 100)
+    assert policy.spec == dataset.spec
+    assert (policy.step, policy.algorithm, policy.data) == (2, "td3-bc", dataset.path)
+    assert action.min() >= -2.0
+    assert action.max() <= 4.0
+
+
+def test_configs_are_frozen(dataset: Dataset, tmp_path: Path) -> None:
+    made = config("bc", dataset, tmp_path, 2)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.steps = 3  # pyright: ignore[reportAttributeAccessIssue]
