@@ -45,7 +45,8 @@ constraints: setup  ## resolve the pins anew
 	$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --no-annotate --no-emit-index-url \
 	    --no-emit-find-links --no-emit-trusted-host --no-emit-options --allow-unsafe \
 	    --output-file constraints.tmp pyproject.toml
-	sed -E 's/^(torch==[0-9.]+)\+.*/\1/' constraints.tmp > constraints.txt
+	(echo '# Made by `make constraints` (pip-compile); not edited by hand.'; \
+	    grep -v '^#' constraints.tmp | sed -E 's/^(torch==[0-9.]+)\+.*/\1/') > constraints.txt
 	rm constraints.tmp
 
 clean:  ## remove .venv and caches; outputs stay

@@ -107,8 +107,7 @@ class Contract:
             version = raw["format_version"]
             if version != FORMAT_VERSION:
                 raise BundleError(
-                    f"{where} has contract version {version}, this program reads "
-                    f"{FORMAT_VERSION}. Export again."
+                    f"{where} has contract version {version}, this program reads {FORMAT_VERSION}. Export again."
                 )
             contract = Contract(
                 spec=Spec.from_dict(raw["spec"]),

@@ -117,9 +117,7 @@ def _require_parity(
     recorded: Array | None,
     tolerance: float,
 ) -> Parity:
-    session = ort.InferenceSession(
-        model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
-    )
+    session = ort.InferenceSession(model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
     none = np.zeros((0, trained.spec.obs_dim), np.float32)
     real = none if recorded is None else np.ascontiguousarray(recorded, np.float32)
     drawn, extreme = _random_obs(trained), _extreme_obs(trained)
@@ -183,9 +181,7 @@ def _extreme_obs(trained: TrainedPolicy) -> Array:
     low = np.array([v for e in trained.spec.observation for v in e.low], np.float32)
     high = np.array([v for e in trained.spec.observation for v in e.high], np.float32)
     corners = [np.where(np.isfinite(b), b, stats.mean).astype(np.float32)[None] for b in (low, high)]
-    return np.concatenate(
-        [stats.mean + stats.std * d for d in draws] + corners + [np.zeros((1, size), np.float32)]
-    )
+    return np.concatenate([stats.mean + stats.std * d for d in draws] + corners + [np.zeros((1, size), np.float32)])
 
 
 def _write(model: bytes, contract: Contract, out: Path) -> None:
@@ -212,9 +208,7 @@ def _write_synced(file: Path, content: bytes) -> None:
 @contextmanager
 def _quiet() -> Generator[None]:
     """Silence, by name, what the exporter says about things that don't concern a policy."""
-    logger = logging.getLogger(
-        "torch.onnx._internal.exporter._registration"
-    )  # "torchvision is not installed"
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")  # "torchvision is not installed"
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

@@ -62,9 +62,7 @@ class Policy:
         try:
             session = ort.InferenceSession(model, session_options(), providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-            raise BundleError(
-                f"{folder / MODEL_FILE}: ONNX Runtime refuses it ({error}). Export again."
-            ) from error
+            raise BundleError(f"{folder / MODEL_FILE}: ONNX Runtime refuses it ({error}). Export again.") from error
         _require_same_contract(session, contract, folder)
         _require_sizes(session, contract, folder)
         return Policy(session, contract)
@@ -129,9 +127,7 @@ def _require_same_contract(session: Any, contract: Contract, folder: Path) -> No
     if text is None:
         raise BundleError(f"{file} carries no contract (metadata '{METADATA_KEY}'). Use `robot-rl export`.")
     if Contract.from_json(text, str(file)) != contract:
-        raise BundleError(
-            f"{folder}: {CERTIFICATE_FILE} and the metadata of {MODEL_FILE} disagree. Export again."
-        )
+        raise BundleError(f"{folder}: {CERTIFICATE_FILE} and the metadata of {MODEL_FILE} disagree. Export again.")
 
 
 def _require_sizes(session: Any, contract: Contract, folder: Path) -> None:

@@ -170,8 +170,7 @@ def _build(config: dict[str, Any], folder: Path, device: str) -> Agent:
     try:
         if config["format_version"] != FORMAT_VERSION:
             raise CheckpointError(
-                f"{folder} has checkpoint version {config['format_version']}, this program reads "
-                f"{FORMAT_VERSION}."
+                f"{folder} has checkpoint version {config['format_version']}, this program reads {FORMAT_VERSION}."
             )
         spec = Spec.from_dict(config["spec"])
         raw = config["statistics"]

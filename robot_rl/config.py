@@ -145,9 +145,7 @@ def _convert(hint: Any, value: Any, where: str, base: Any) -> Any:
     target = _dataclass_of(hint, base)
     if target is not None and isinstance(value, Mapping):
         given = (
-            None
-            if base is dataclasses.MISSING
-            else {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
+            None if base is dataclasses.MISSING else {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
         )
         return from_mapping(target, cast("Mapping[str, Any]", value), where, defaults=given)
     try:

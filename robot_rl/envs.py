@@ -41,8 +41,7 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
     except ImportError as error:
         extra = env_id.split("/", maxsplit=1)[0].lower()
         raise EnvError(
-            f"'{env_id}' needs a package that is not installed: {error}. "
-            f"Try `pip install 'robot-rl[{extra}]'`."
+            f"'{env_id}' needs a package that is not installed: {error}. Try `pip install 'robot-rl[{extra}]'`."
         ) from error
     except gym.error.Error as error:
         near = difflib.get_close_matches(env_id, list(gym.registry), n=3, cutoff=0.5)
@@ -103,4 +102,8 @@ class ObservedStateEnv(Protocol):
 
     def reset_to_obs(self, obs: Array) -> Array:
         """Reset the simulator to the state that shows `obs`, (S,); returns what it then observes."""
+        ...
+
+    def shows_success(self, observations: Array) -> bool:
+        """Whether logged observations, (T+1, S), themselves show that the task was achieved."""
         ...

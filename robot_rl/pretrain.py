@@ -106,9 +106,7 @@ def _start(
         )
     if config.resume:
         agent, state = load_agent(config.out, device=device)
-        dataset.spec.require_match(
-            agent.spec, str(dataset.path), str(config.out), "Resume with the same --data."
-        )
+        dataset.spec.require_match(agent.spec, str(dataset.path), str(config.out), "Resume with the same --data.")
         sampler.set_state(state["sampler"].cpu())
         return agent, sampler
     torch.manual_seed(config.seed)
@@ -122,14 +120,11 @@ def _split(dataset: Dataset, config: PretrainConfig) -> tuple[list[Episode], lis
         episodes = [e for e in episodes if e.success]
         if not episodes:
             raise ConfigError(
-                f"--successes-only, but none of the {len(dataset)} episodes in {dataset.path} is "
-                f"labelled successful."
+                f"--successes-only, but none of the {len(dataset)} episodes in {dataset.path} is labelled successful."
             )
     count = round(config.holdout * len(episodes))
     if config.holdout and not 0 < count < len(episodes):
-        raise ConfigError(
-            f"--holdout {config.holdout} of {len(episodes)} episodes leaves nothing on one side."
-        )
+        raise ConfigError(f"--holdout {config.holdout} of {len(episodes)} episodes leaves nothing on one side.")
     order = torch.randperm(len(episodes), generator=torch.Generator().manual_seed(config.seed)).tolist()
     held = set(order[:count])
     return [e for i, e in enumerate(episodes) if i not in held], [episodes[i] for i in sorted(held)]
@@ -139,9 +134,7 @@ def _open_env(config: PretrainConfig, dataset: Dataset) -> Env | None:
     name = config.env or dataset.spec.env_id
     if name in ("", "none"):
         return None
-    env = make_env(
-        name, **({} if config.episode_steps is None else {"max_episode_steps": config.episode_steps})
-    )
+    env = make_env(name, **({} if config.episode_steps is None else {"max_episode_steps": config.episode_steps}))
     dataset.spec.require_match(
         env_spec(env),
         str(dataset.path),
@@ -182,8 +175,6 @@ def _save(config: PretrainConfig, agent: Agent, sampler: torch.Generator) -> Non
 
 def _note(scalars: dict[str, float]) -> str:
     shown = [
-        n
-        for n in ("actor/loss", "critic/q", "holdout/action_error", "eval/return", "eval/success")
-        if n in scalars
+        n for n in ("actor/loss", "critic/q", "holdout/action_error", "eval/return", "eval/success") if n in scalars
     ]
     return "  ".join(f"{n.split('/')[1]} {scalars[n]:.3g}" for n in shown)

@@ -27,9 +27,7 @@ class RunLog:
         wandb: Log to Weights & Biases as well.
     """
 
-    def __init__(
-        self, path: Path, config: Any, *, resume_step: int | None = None, wandb: bool = False
-    ) -> None:
+    def __init__(self, path: Path, config: Any, *, resume_step: int | None = None, wandb: bool = False) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
         save_yaml(config, path / "config.yaml")
@@ -96,6 +94,4 @@ def _start_wandb(path: Path, config: Any) -> Any:
         import wandb  # noqa: PLC0415 - optional  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError("--wandb needs the package: pip install 'robot-rl[wandb]'.") from error
-    return wandb.init(
-        project="robot-rl", name=path.name, dir=str(path), config=to_mapping(config), resume="allow"
-    )
+    return wandb.init(project="robot-rl", name=path.name, dir=str(path), config=to_mapping(config), resume="allow")

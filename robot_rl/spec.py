@@ -233,9 +233,7 @@ def _entry_from_dict(raw: dict[str, Any]) -> Entry:
     )
 
 
-def _compare(
-    what: str, ours: tuple[Entry, ...], others: tuple[Entry, ...], mine: str, theirs: str
-) -> list[str]:
+def _compare(what: str, ours: tuple[Entry, ...], others: tuple[Entry, ...], mine: str, theirs: str) -> list[str]:
     a, b = [e.name for e in ours], [e.name for e in others]
     if a != b:
         if sorted(a) == sorted(b):

@@ -49,9 +49,7 @@ class Adroit(gym.Wrapper[Array, Array, Any, Any]):
         self.robot_spec: Spec = self._spec()
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (self.robot_spec.obs_dim,), np.float32)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Upstream's reset."""
         obs, info = self.env.reset(seed=seed, options=options)
         self._goal_steps = 0
@@ -96,6 +94,14 @@ class Adroit(gym.Wrapper[Array, Array, Any, Any]):
             )
         return shown
 
+    def shows_success(self, observations: Array) -> bool:
+        """Whether logged observations, (T+1, S), themselves show success; the first is before any step."""
+        return int(self._in_goal(observations[1:].astype(np.float64)).sum()) >= self.GOAL_STEPS
+
+    def _in_goal(self, obs: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Where upstream's goal is met, (T, S) -> (T,)."""
+        raise NotImplementedError
+
     def _spec(self) -> Spec:
         raise NotImplementedError
 
@@ -123,6 +129,9 @@ class Door(Adroit):
     """Undo the latch and swing the door open by 1.35 rad; success is having been there."""
 
     GOAL_STEPS = 1
+
+    def _in_goal(self, obs: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return obs[:, self.robot_spec.slice_of("door_hinge")][:, 0] >= 1.35
 
     def _spec(self) -> Spec:
         observation = (
@@ -152,6 +161,12 @@ class Pen(Adroit):
     """Turn the pen in the hand as the target shows; success is 20 steps within 0.075 m and 18 degrees."""
 
     GOAL_STEPS = 20
+
+    def _in_goal(self, obs: NDArray[np.float64]) -> NDArray[np.bool_]:
+        see = self.robot_spec.slice_of
+        away = np.linalg.norm(obs[:, see("target_to_pen")], axis=1)
+        similarity = (obs[:, see("pen_direction")] * obs[:, see("target_direction")]).sum(1)
+        return (away < 0.075) & (similarity > 0.95)
 
     def _spec(self) -> Spec:
         observation = (

@@ -65,9 +65,7 @@ class DoorPlan:
             goal = goal + APPROACH * door.front
         return steer(seen, goal, turn_between(frame, wanted), gripper, gain=2.0)
 
-    def _advance(
-        self, seen: Named, door: Door, hand: NDArray[np.float64], frame: NDArray[np.float64]
-    ) -> None:
+    def _advance(self, seen: Named, door: Door, hand: NDArray[np.float64], frame: NDArray[np.float64]) -> None:
         goal, wanted = door.grasp(door.handle, 0.0)
         off = hand - goal
         depth = float(off @ door.front)

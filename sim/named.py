@@ -37,9 +37,7 @@ class Named:
         return self.entry("object")[where]
 
 
-def steer(
-    seen: Named, position: Vector, turn: Vector, gripper: float, gain: float = 1.0
-) -> NDArray[np.float64]:
+def steer(seen: Named, position: Vector, turn: Vector, gripper: float, gain: float = 1.0) -> NDArray[np.float64]:
     """Action that moves the grip point towards a pose.
 
     Args:

@@ -36,9 +36,7 @@ def register_envs() -> None:
     for env_id in LOCOMOTION:
         spec = gym.registry[env_id]
         if names not in spec.additional_wrappers:
-            gym.registry[env_id] = dataclasses.replace(
-                spec, additional_wrappers=(*spec.additional_wrappers, names)
-            )
+            gym.registry[env_id] = dataclasses.replace(spec, additional_wrappers=(*spec.additional_wrappers, names))
 
 
 def _register(

@@ -66,9 +66,7 @@ class RobosuiteEnv(gym.Env[Array, Array]):
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (self.robot_spec.obs_dim,), np.float32)
         self.action_space = gym.spaces.Box(self.robot_spec.action_low, self.robot_spec.action_high)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Place robot and objects anew; a seed fixes the whole episode, bit for bit."""
         super().reset(seed=seed, options=options)
         if seed is not None:

@@ -53,9 +53,7 @@ class VirtualArm(gym.Env[Array, Array]):
         self._data: Any = mujoco.MjData(self._model)
         simulator_hz = round(1.0 / self._model.opt.timestep)
         if rate_hz < 1 or simulator_hz % rate_hz:
-            raise EnvError(
-                f"rate_hz is {rate_hz}; the simulator's {simulator_hz} Hz must be a multiple of it."
-            )
+            raise EnvError(f"rate_hz is {rate_hz}; the simulator's {simulator_hz} Hz must be a multiple of it.")
         self._substeps = simulator_hz // rate_hz
         self._tool = int(self._model.site("tool").id)
         self._goal = np.zeros(3)
@@ -67,9 +65,7 @@ class VirtualArm(gym.Env[Array, Array]):
         self.observation_space = gym.spaces.Box(low, high, dtype=np.float32)
         self.action_space = gym.spaces.Box(self.robot_spec.action_low, self.robot_spec.action_high)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Put the arm near home, at rest, and draw a goal; a seed fixes both."""
         super().reset(seed=seed, options=options)
         mujoco.mj_resetData(self._model, self._data)
@@ -117,9 +113,7 @@ class VirtualArm(gym.Env[Array, Array]):
 
     def _observe(self) -> Array:
         data = self._data
-        return np.concatenate(
-            [data.qpos, data.qvel, data.site_xpos[self._tool], self._goal], dtype=np.float32
-        )
+        return np.concatenate([data.qpos, data.qvel, data.site_xpos[self._tool], self._goal], dtype=np.float32)
 
 
 def load_model() -> Any:

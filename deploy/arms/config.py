@@ -124,9 +124,7 @@ def _check(config: ArmConfig, file: Path, root: yaml.Node) -> None:
         low, high = joint.position
         if not low < high:
             at = _line(root, ["joints", i, "position"])
-            raise ConfigError(
-                f"{file}:{at}: {joint.name}: position runs from {low:g} to {high:g} rad; swap them."
-            )
+            raise ConfigError(f"{file}:{at}: {joint.name}: position runs from {low:g} to {high:g} rad; swap them.")
     if not config.stale_after_s * config.rate_hz >= 1:
         at = _line(root, ["stale_after_s"])
         raise ConfigError(

@@ -73,9 +73,7 @@ class MujocoArm:
             ConfigError: If it has another number of joints than the config.
         """
         if not self._env_id:
-            raise ConfigError(
-                f"Arm '{self.name}' names no environment. Set `env:` in its file or give --env ID."
-            )
+            raise ConfigError(f"Arm '{self.name}' names no environment. Set `env:` in its file or give --env ID.")
         env = make_env(self._env_id, **self._options)
         robot = cast("Any", env.unwrapped)
         missing = [m for m in ("robot_spec", *JOINT_METHODS) if not hasattr(robot, m)]

@@ -46,9 +46,7 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         if self.samples < 1 or not self.tolerance > 0:
-            raise ConfigError(
-                f"--samples is {self.samples}, --tolerance {self.tolerance:g}; both must be above 0."
-            )
+            raise ConfigError(f"--samples is {self.samples}, --tolerance {self.tolerance:g}; both must be above 0.")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -64,9 +62,7 @@ def main(argv: Sequence[str]) -> int:
     console = Console(highlight=False)
     console.print(key_value_table(str(config.out), _rows(contract, config.out)))
     if recorded is None:
-        console.print(
-            f"[yellow]note[/] the dataset {trained.data} is gone: compared on random observations only"
-        )
+        console.print(f"[yellow]note[/] the dataset {trained.data} is gone: compared on random observations only")
     console.print(f"next: robot-rl serve {config.out} --arm NAME", markup=False)
     return 0
 
@@ -90,9 +86,7 @@ def recorded_observations(trained: TrainedPolicy, data: Path | None, samples: in
     if dataset.spec.observation != trained.spec.observation:
         found = trained.spec.differences(dataset.spec, "the policy", str(folder))
         what = "\n  - ".join(found) or "the bounds of an observation differ"
-        raise SpecMismatch(
-            f"{folder} does not hold the policy's observations:\n  - {what}\nGive another --data."
-        )
+        raise SpecMismatch(f"{folder} does not hold the policy's observations:\n  - {what}\nGive another --data.")
     share = max(1, dataset.total_steps // samples)
     rows = (episode.observations[::share] for episode in dataset)
     return np.concatenate(list(itertools.chain(rows)))[:samples]

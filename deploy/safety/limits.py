@@ -108,13 +108,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.control not in ("joint_position", "osc_pose"):
-            raise ConfigError(
-                f"control is '{self.control}'; the supervisor knows joint_position and osc_pose."
-            )
+            raise ConfigError(f"control is '{self.control}'; the supervisor knows joint_position and osc_pose.")
         if self.control == "osc_pose" and self.tool is None:
-            raise ConfigError(
-                "control is 'osc_pose', which needs a section 'tool' with workspace and speeds."
-            )
+            raise ConfigError("control is 'osc_pose', which needs a section 'tool' with workspace and speeds.")
         if not self.rate_hz > 0:
             raise ConfigError(f"rate_hz is {self.rate_hz:g}; it must be above 0.")
         if not self.stale_after_s > 0 or not self.ramp_s >= 0 or self.stop_after_bad < 1:

@@ -160,9 +160,7 @@ class Supervisor:
     def _look_at_tool(self, position: Vector | None) -> list[Finding]:
         tool = self.limits.tool
         if self._tool_guard is not None:  # clamps tool actions into the box instead
-            return (
-                [] if position is not None else [Finding(Reason.BAD_OBSERVATION, "tool position is missing")]
-            )
+            return [] if position is not None else [Finding(Reason.BAD_OBSERVATION, "tool position is missing")]
         if tool is None or position is None:
             return []
         corners = tool.workspace_low.tolist(), tool.workspace_high.tolist()

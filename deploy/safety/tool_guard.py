@@ -32,9 +32,7 @@ class ToolGuard:
         """Forget the past: stand still, leave the gripper as it is."""
         self.action[:] = 0.0
 
-    def advance(
-        self, asked: Vector, position: Vector, joints: Vector, speed_share: float
-    ) -> tuple[Finding, ...]:
+    def advance(self, asked: Vector, position: Vector, joints: Vector, speed_share: float) -> tuple[Finding, ...]:
         """Turn `asked`, (7,), finite, into the next command.
 
         Args:
@@ -80,11 +78,7 @@ class ToolGuard:
         worst = int(room.argmin())
         if room[worst] >= limits.soft_margin:
             return 1.0
-        bound = (
-            limits.low
-            if joints[worst] - limits.low[worst] < limits.high[worst] - joints[worst]
-            else limits.high
-        )
+        bound = limits.low if joints[worst] - limits.low[worst] < limits.high[worst] - joints[worst] else limits.high
         found.append(Finding(Reason.POSITION, limits.names[worst], float(joints[worst]), float(bound[worst])))
         return max(SLOWEST, float(room[worst]) / limits.soft_margin)
 

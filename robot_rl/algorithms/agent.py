@@ -91,9 +91,7 @@ class Agent(nn.Module, ABC):
             torch.set_rng_state(rest.pop("torch_generator").cpu())
             self.updates = int(rest.pop("updates"))
         except KeyError as error:
-            raise CheckpointError(
-                f"The training state lacks {error}; it was not written by this program."
-            ) from error
+            raise CheckpointError(f"The training state lacks {error}; it was not written by this program.") from error
         for name, optimiser in self.optimisers.items():
             full = optimiser.state_dict()
             slots: dict[int, dict[str, Tensor]] = {}

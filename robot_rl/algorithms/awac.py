@@ -125,6 +125,4 @@ class AWAC(Agent):
 
     def _new_critic(self) -> EnsembleCritic:
         cfg, spec = self.cfg, self.spec
-        return EnsembleCritic(
-            cfg.critics, spec.obs_dim, spec.action_dim, cfg.critic_hidden, layer_norm=cfg.layer_norm
-        )
+        return EnsembleCritic(cfg.critics, spec.obs_dim, spec.action_dim, cfg.critic_hidden, layer_norm=cfg.layer_norm)

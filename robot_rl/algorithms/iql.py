@@ -109,6 +109,4 @@ class IQL(Agent):
 
     def _new_critic(self) -> EnsembleCritic:
         cfg, spec = self.cfg, self.spec
-        return EnsembleCritic(
-            cfg.critics, spec.obs_dim, spec.action_dim, cfg.hidden, layer_norm=cfg.layer_norm
-        )
+        return EnsembleCritic(cfg.critics, spec.obs_dim, spec.action_dim, cfg.hidden, layer_norm=cfg.layer_norm)

@@ -18,9 +18,7 @@ AgentConfig = BCConfig | TD3BCConfig | AWACConfig | IQLConfig
 CONFIGS: dict[str, type[Any]] = {"bc": BCConfig, "td3-bc": TD3BCConfig, "awac": AWACConfig, "iql": IQLConfig}
 
 
-def build_agent(
-    cfg: AgentConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu"
-) -> Agent:
+def build_agent(cfg: AgentConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu") -> Agent:
     """The learner that `cfg` configures."""
     match cfg:
         case BCConfig():

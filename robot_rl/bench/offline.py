@@ -114,12 +114,10 @@ def _one(config: OfflineBenchConfig, recipe: Recipe, arm: str, seed: int) -> Non
 
 def _robot_rl(words: Sequence[str]) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "robot_rl.cli", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-m", "robot_rl.cli", *words], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise RobotRLError(
-            f"`robot-rl {' '.join(words)}` ended with {done.returncode}:\n{done.stderr[-2000:]}"
-        )
+        raise RobotRLError(f"`robot-rl {' '.join(words)}` ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return done.stdout
 
 
@@ -127,8 +125,7 @@ def _collect(config: OfflineBenchConfig, recipe: Recipe, origin: str) -> dict[st
     arms: dict[str, Any] = {}
     for arm in recipe.arms:
         found = [
-            json.loads((config.out / arm / f"seed{seed}" / "evaluation.json").read_text())
-            for seed in recipe.seeds
+            json.loads((config.out / arm / f"seed{seed}" / "evaluation.json").read_text()) for seed in recipe.seeds
         ]
         arms[arm] = _summary(found)
     base = arms[recipe.baseline]

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
 from rich.console import Console
 
-from robot_rl.checkpoint import load_policy
+from robot_rl.checkpoint import TrainedPolicy, load_policy
 from robot_rl.config import parse
 from robot_rl.console import key_value_table, print_json, progress_bar
 from robot_rl.device import DeviceName, pick_device
 from robot_rl.errors import ConfigError
-from robot_rl.evaluate import act_with, open_env, rollout
+from robot_rl.evaluate import Evaluation, act_with, open_env, rollout
 
 DESCRIPTION = """Roll the policy of a run out in its environment and report return and success with 95 %
 intervals. The i-th episode is reset with seed + i, so two runs with one seed see the same episodes."""
@@ -41,6 +42,20 @@ class EvaluateConfig:
 def main(argv: Sequence[str]) -> int:
     """Parse, roll out, print."""
     config = parse(EvaluateConfig, argv, prog="robot-rl evaluate", description=DESCRIPTION)
+    policy, found = run(config)
+    if config.json:
+        print_json(_as_json(config, policy, found))
+    else:
+        print_evaluation(Console(highlight=False), config, policy, found)
+    return 0
+
+
+def run(config: EvaluateConfig) -> tuple[TrainedPolicy, Evaluation]:
+    """Load the policy and roll it out.
+
+    Raises:
+        CheckpointError, EnvError, SpecMismatch: If run and environment do not work together.
+    """
     torch.set_num_threads(1)
     device = pick_device(config.device)
     policy = load_policy(config.run, device=device)
@@ -55,24 +70,11 @@ def main(argv: Sequence[str]) -> int:
             on_episode=lambda: bar.advance(task),
         )
     env.close()
-    env_id = config.env or policy.spec.env_id
-    if config.json:
-        print_json(
-            {
-                "run": str(config.run),
-                "env": env_id,
-                "algorithm": policy.algorithm,
-                "updates": policy.step,
-                "episodes": config.episodes,
-                "seed": config.seed,
-                "return": {"mean": found.mean_return, "interval_95": found.return_interval},
-                "success": {"rate": found.success_rate, "interval_95": found.success_interval},
-                "returns": found.returns,
-                "lengths": found.lengths,
-                "successes": found.successes,
-            }
-        )
-        return 0
+    return policy, found
+
+
+def print_evaluation(console: Console, config: EvaluateConfig, policy: TrainedPolicy, found: Evaluation) -> None:
+    """The figures as a table."""
     low, high = found.return_interval
     rows = {
         "policy": f"{policy.algorithm}, {policy.step:,} updates",
@@ -83,5 +85,20 @@ def main(argv: Sequence[str]) -> int:
     if found.success_interval is not None:
         low, high = found.success_interval
         rows["success"] = f"{found.success_rate:.1%}  (95 % interval {low:.1%} to {high:.1%})"
-    Console(highlight=False).print(key_value_table(env_id, rows))
-    return 0
+    console.print(key_value_table(config.env or policy.spec.env_id, rows))
+
+
+def _as_json(config: EvaluateConfig, policy: TrainedPolicy, found: Evaluation) -> dict[str, Any]:
+    return {
+        "run": str(config.run),
+        "env": config.env or policy.spec.env_id,
+        "algorithm": policy.algorithm,
+        "updates": policy.step,
+        "episodes": config.episodes,
+        "seed": config.seed,
+        "return": {"mean": found.mean_return, "interval_95": found.return_interval},
+        "success": {"rate": found.success_rate, "interval_95": found.success_interval},
+        "returns": found.returns,
+        "lengths": found.lengths,
+        "successes": found.successes,
+    }

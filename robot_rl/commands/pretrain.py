@@ -39,9 +39,7 @@ def main(argv: Sequence[str]) -> int:
     if "eval/success" in results:
         rows["success"] = _with_interval(results, "eval/success", "{:.0%}")
     out.print(key_value_table(f"{config.algorithm}, {config.steps:,} updates", rows))
-    out.print(
-        f"Next: robot-rl evaluate {config.out}   or   robot-rl export {config.out} --out BUNDLE", markup=False
-    )
+    out.print(f"Next: robot-rl evaluate {config.out}   or   robot-rl export {config.out} --out BUNDLE", markup=False)
     return 0
 
 

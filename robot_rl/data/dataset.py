@@ -161,9 +161,7 @@ def _fill(data: Path, spec: Spec, episodes: Iterable[Episode], origin: str, note
         storage.update_episode_metadata([_facts(episode)], [count - 1])
     name = re.sub(r"[^A-Za-z0-9]+", "-", Path(origin).stem).strip("-").lower() or "dataset"
     ours = {"format_version": FORMAT_VERSION, "spec": spec.to_dict(), "origin": origin, "notes": list(notes)}
-    storage.update_metadata(
-        {"dataset_id": f"robot-rl/{name}-v0", "minari_version": minari_version, METADATA_KEY: ours}
-    )
+    storage.update_metadata({"dataset_id": f"robot-rl/{name}-v0", "minari_version": minari_version, METADATA_KEY: ours})
     return count
 
 

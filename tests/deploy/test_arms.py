@@ -128,7 +128,5 @@ def test_environment_without_joint_state_is_refused() -> None:
 def test_config_that_contradicts_the_arm_is_refused(tmp_path: Path, reach_spec: Spec) -> None:
     require_same_arm(load_arm("virtual"), reach_spec)
     slow = load_arm(changed(tmp_path, "rate_hz: 50", "rate_hz: 20"))
-    with pytest.raises(
-        ConfigError, match=r"says rate_hz: 20, the connected arm runs at 50 Hz\. Set rate_hz: 50"
-    ):
+    with pytest.raises(ConfigError, match=r"says rate_hz: 20, the connected arm runs at 50 Hz\. Set rate_hz: 50"):
         require_same_arm(slow, reach_spec)

@@ -211,9 +211,7 @@ def test_arms_that_do_not_fit_are_refused_in_words(bundle: Bundle, reach_spec: S
         r"orders joint1, joint2.*arm 'x' joint7, joint6": with_action(reach_spec, names=names[::-1]),
         r"is in rad, arm 'x' in deg": with_action(reach_spec, unit="deg"),
         r"spans .* arm 'x' \(-9\.0": with_action(reach_spec, low=(-9.0,) * 7),
-        r"observation entries: .*\(20 numbers\); arm 'x'.*\(17 numbers\)": replace(
-            reach_spec, observation=gone
-        ),
+        r"observation entries: .*\(20 numbers\); arm 'x'.*\(17 numbers\)": replace(reach_spec, observation=gone),
     }
     for message, spec in cases.items():
         with pytest.raises(SpecMismatch, match=message) as caught:

@@ -104,9 +104,7 @@ def broken(kind: str, position: np.ndarray) -> ArmState:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(TICK, min_size=1, max_size=60), st.sampled_from([0.0, 0.3]))
-def test_no_joint_command_leaves_that_breaks_a_limit(
-    stream: list[tuple[list[float], str]], ramp_s: float
-) -> None:
+def test_no_joint_command_leaves_that_breaks_a_limit(stream: list[tuple[list[float], str]], ramp_s: float) -> None:
     supervisor = armed(ramp_s=ramp_s)
     last, speed = HOME.copy(), np.zeros(2)
     for asked, kind in stream:

@@ -154,9 +154,7 @@ def test_plan_refuses_zero() -> None:
         ServePlan(duration_s=0.0)
 
 
-def test_command_answers_in_json_and_draws(
-    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_answers_in_json_and_draws(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plot = tmp_path / "ticks.png"
     words = [
         str(bundle[0]),

@@ -100,9 +100,7 @@ def test_arm_state_in_physical_units(made: Make) -> None:
         ("AdroitHandPen-v1", "adroit_pen_awac/adroit_pen_awac_d4rl.hdf5"),
     ],
 )
-def test_adroit_is_reset_to_a_logged_observation(
-    made: Make, shared_data: Path, env_id: str, file: str
-) -> None:
+def test_adroit_is_reset_to_a_logged_observation(made: Make, shared_data: Path, env_id: str, file: str) -> None:
     env = made(env_id)
     with h5py.File(shared_data / file) as log:
         observations = cast("Any", log["observations"])[:400].astype(np.float32)

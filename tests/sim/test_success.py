@@ -23,9 +23,7 @@ class Scripted(gym.Env[Any, Any]):
         self._goals = goals
         self._left = iter(goals)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self._left = iter(self._goals)
         return np.zeros(2), {}
 

@@ -1,0 +1,1 @@
+"""Readers of other programs' logs, one file a format; `registry` recognises them."""

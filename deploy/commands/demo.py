@@ -1,0 +1,208 @@
+"""`robot-rl demo`: the whole road in a few minutes, each step by the command a user would type."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from rich.console import Console
+
+import deploy.commands.serve as serving
+from deploy.commands import export as exporting
+from deploy.plot import plot_timing
+from deploy.policy import Policy
+from deploy.report import ServeReport
+from robot_rl.commands import data, evaluate, pretrain
+from robot_rl.config import parse
+from robot_rl.envs import make_env
+from robot_rl.errors import ConfigError, EnvError
+from robot_rl.evaluate import Evaluation
+from sim.commands import record
+
+DESCRIPTION = """Make demonstrations of a Panda lifting a cube, clone them, evaluate, export to ONNX and serve the
+policy at 20 Hz behind the safety supervisor. Prints each command and leaves OUT/report.md with the figures and
+pictures. Some minutes on two cores; no GPU and no display needed."""
+
+ENV, ARM = "robosuite/Lift-v1", "robosuite_panda"
+MARKER = ".robot-rl-demo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """Run the demo."""
+
+    out: Path = Path("outputs/demo")  # folder for everything; one left by an earlier demo is replaced
+    demonstrations: int = 50  # episodes of the scripted expert
+    noise: float = 0.2  # std of the noise on its actions
+    steps: int = 10_000  # gradient updates of behaviour cloning
+    episodes: int = 20  # evaluation episodes
+    serve_episodes: int = 5  # episodes served at control rate
+    seed: int = 0  # of everything
+
+
+@dataclass
+class _Demo:
+    config: DemoConfig
+    console: Console
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    commands: list[str] = field(default_factory=list[str])
+
+    @contextmanager
+    def step(self, title: str, words: Sequence[str]) -> Generator[list[str]]:
+        """Announce a command, give its arguments behind the verb, and time it."""
+        command = shlex.join(["robot-rl", *words])
+        self.commands.append(command)
+        self.console.rule(f"[bold]{title}", align="left")
+        self.console.print(f"$ {command}", markup=False, style="cyan", soft_wrap=True)
+        start = time.perf_counter()
+        yield list(words[1:])
+        self.seconds[title] = time.perf_counter() - start
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run every step and write the report."""
+    config = parse(DemoConfig, argv, prog="robot-rl demo", description=DESCRIPTION)
+    _make_room(config.out)
+    torch.set_num_threads(1)
+    demo = _Demo(config, Console(highlight=False))
+    _learn(demo)
+    evaluation = _evaluate(demo)
+    parity = _export(demo)
+    served = _serve(demo)
+    picture = _film(demo)
+    report = config.out / "report.md"
+    report.write_text(_report(demo, evaluation, parity, served, picture))
+    demo.console.rule("[bold]done", align="left")
+    demo.console.print(f"{sum(demo.seconds.values()):.0f} s in all; the report is {report}", markup=False)
+    return 0
+
+
+def _make_room(out: Path) -> None:
+    if out.exists():
+        if not (out / MARKER).is_file():
+            raise ConfigError(f"{out} exists and was not made by the demo. Choose another --out.")
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    (out / MARKER).touch()
+
+
+def _learn(demo: _Demo) -> None:
+    c = demo.config
+    logs, run = str(c.out / "dataset"), str(c.out / "run")
+    words = ["record", ENV, "--out", logs, "--episodes", str(c.demonstrations), "--noise", str(c.noise)]
+    commands: tuple[tuple[str, Callable[[Sequence[str]], int], list[str]], ...] = (
+        ("1. demonstrations", record.main, [*words, "--seed", str(c.seed)]),
+        ("2. what is in them", data.main, ["data", "info", logs]),
+        ("3. are they sound", data.main, ["data", "doctor", logs]),
+        (
+            "4. pretrain",
+            pretrain.main,
+            [
+                *["pretrain", "bc", "--data", logs, "--out", run, "--steps", str(c.steps), "--seed", str(c.seed)],
+                *["--holdout", "0.1", "--eval-every", str(c.steps // 2), "--episode-steps", "200"],
+            ],
+        ),
+    )
+    for title, command, line in commands:
+        with demo.step(title, line) as rest:
+            command(rest)
+
+
+def _evaluate(demo: _Demo) -> Evaluation:
+    c = demo.config
+    words = ["evaluate", str(c.out / "run"), "--episodes", str(c.episodes), "--episode-steps", "200"]
+    with demo.step("5. evaluate", words) as rest:
+        config = parse(evaluate.EvaluateConfig, rest, prog="robot-rl evaluate", description="")
+        policy, found = evaluate.run(config)
+        evaluate.print_evaluation(demo.console, config, policy, found)
+    return found
+
+
+def _export(demo: _Demo) -> float:
+    bundle = demo.config.out / "bundle"
+    with demo.step("6. export", ["export", str(demo.config.out / "run"), "--out", str(bundle)]) as rest:
+        exporting.main(rest)
+    return Policy.load(bundle).contract.parity.max_abs
+
+
+def _serve(demo: _Demo) -> ServeReport:
+    c = demo.config
+    words = ["serve", str(c.out / "bundle"), "--arm", ARM, "--episodes", str(c.serve_episodes)]
+    words += ["--episode-steps", "200", "--plot", str(c.out / "timing.png")]
+    with demo.step("7. serve", words) as rest:
+        config = parse(serving.ServeConfig, rest, prog="robot-rl serve", description="")
+        report = serving.run(config)
+        plot_timing(report, c.out / "timing.png")
+        serving.print_report(demo.console, report)
+    return report
+
+
+def _film(demo: _Demo) -> str:
+    """Render one episode of the exported policy; returns the report's line about it."""
+    bundle, target = demo.config.out / "bundle", demo.config.out / "rollout.gif"
+    demo.console.rule("[bold]8. film one episode", align="left")
+    policy = Policy.load(bundle)
+    try:
+        env = make_env(ENV, render_mode="rgb_array", width=320, height=240, max_episode_steps=70)
+        obs, _ = env.reset(seed=1_000_000)
+        frames = [np.asarray(env.render())]
+    except EnvError as error:
+        demo.console.print(f"no pictures: {error}", markup=False)
+        return f"No film: {error}"
+    done = False
+    while not done:
+        obs, _, terminated, truncated, _ = env.step(policy.act(np.asarray(obs, np.float32)).copy())
+        frames.append(np.asarray(env.render()))
+        done = terminated or truncated
+    env.close()
+    iio.imwrite(target, np.stack(frames[::2]), duration=100, loop=0)
+    iio.imwrite(demo.config.out / "rollout.png", np.hstack([frames[i] for i in (0, 20, 40, 69)]))
+    demo.console.print(f"{target}", markup=False)
+    return "![the exported policy](rollout.gif)"
+
+
+def _report(demo: _Demo, found: Evaluation, parity: float, served: ServeReport, picture: str) -> str:
+    low, high = found.success_interval or (0.0, 0.0)
+    period, work = served.period, served.compute
+    success = "unknown" if served.success_rate is None else f"{served.success_rate:.0%}"
+    changed = sum(n for name, n in served.verdicts.items() if name != "passed")
+    times = "\n".join(f"| {title} | {seconds:.0f} |" for title, seconds in demo.seconds.items())
+    commands = "\n".join(demo.commands)
+    return f"""# From demonstrations to a served policy
+
+{picture}
+
+| | |
+|---|---|
+| demonstrations | {demo.config.demonstrations} by the scripted expert, noise {demo.config.noise} |
+| success, evaluated | {found.success_rate:.0%} of {demo.config.episodes} episodes ({low:.0%} to {high:.0%}) |
+| success, served at {served.rate_hz:g} Hz | {success} of {served.episodes} episodes |
+| ONNX against PyTorch | {parity:.1e} largest difference |
+| period, p50 / p99 / max | {period.p50 / 1e3:.2f} / {period.p99 / 1e3:.2f} / {period.max / 1e3:.2f} ms |
+| work, p50 / p99 / max | {work.p50 / 1e3:.2f} / {work.p99 / 1e3:.2f} / {work.max / 1e3:.2f} ms, with physics |
+| deadlines missed | {served.missed} of {served.ticks} |
+| commands changed by the supervisor | {changed} of {served.ticks} |
+
+## Learning
+![learning curve](run/learning_curve.png)
+
+## Control
+![tick timing](timing.png)
+
+## Commands
+```
+{commands}
+```
+
+| step | seconds |
+|---|---|
+{times}
+"""

@@ -1,0 +1,186 @@
+"""`robot-rl data import|info|doctor`: logs in, figures and verdicts out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from robot_rl.config import nearest, parse
+from robot_rl.console import print_json, progress_bar
+from robot_rl.data.dataset import load_dataset, write_dataset
+from robot_rl.data.doctor import diagnose
+from robot_rl.data.episode import Episode
+from robot_rl.data.formats.log import FormatName, ReadOptions
+from robot_rl.data.formats.registry import open_log
+from robot_rl.data.success import SuccessLabeller, SuccessRule, can_label
+from robot_rl.data.summary import summarise
+from robot_rl.errors import ConfigError, DataError
+from robot_rl.spec import Spec
+
+IMPORT_HELP = """Turn a log into a dataset folder. Known formats: robomimic HDF5, robosuite's raw demo.hdf5, D4RL HDF5
+and Minari folders; --format auto looks inside. Nothing is written unless all of it could be read.
+
+    robot-rl data import demo.hdf5 --out data/lift"""
+INFO_HELP = "Print what a dataset holds: episodes, steps, rate, shapes, ranges, return and success."
+DOCTOR_HELP = """Look for what spoils learning: NaN, dead or saturated dimensions, actions out of bounds, clock faults,
+duplicates, cut or idle episodes, missing labels. Exit status 2 where there is an error, 0 otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """Import a log."""
+
+    source: tyro.conf.Positional[Path]  # log file or dataset folder
+    out: Path  # dataset folder to write; must not exist
+    format: FormatName = "auto"  # format of the log
+    env: str = ""  # Gymnasium id it was made in; default what the log says, "none" for none
+    obs_keys: tuple[str, ...] = ()  # robomimic observation keys, in order; default the environment's
+    filter: str = ""  # robomimic filter key, such as train
+    reward_key: str = "rewards"  # D4RL array to take rewards from
+    actions: Literal["clip", "refuse"] = "clip"  # what to do with actions beyond the bounds
+    replay: bool = False  # robosuite: also replay the actions open loop and count successes
+    success: SuccessRule = "auto"  # where labels come from when the rewards don't tell
+    json: bool = False  # one JSON object on standard output
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookConfig:
+    """Look at a dataset."""
+
+    dataset: tyro.conf.Positional[Path]  # dataset folder
+    json: bool = False  # one JSON object on standard output
+
+
+def main(argv: Sequence[str]) -> int:
+    """Find the sub-command and run it."""
+    verbs: dict[str, Callable[[Sequence[str]], int]] = {"import": import_, "info": info, "doctor": doctor}
+    if not argv or argv[0] in ("-h", "--help"):
+        out = Console(highlight=False)
+        out.print("usage: robot-rl data import|info|doctor [options]\n", markup=False)
+        for name, text in (("import", IMPORT_HELP), ("info", INFO_HELP), ("doctor", DOCTOR_HELP)):
+            out.print(f"  [cyan]{name:<8}[/] {text.splitlines()[0]}")
+        return 0 if argv else 2
+    if argv[0] not in verbs:
+        raise ConfigError(f"No command 'data {argv[0]}'.{nearest(argv[0], verbs)}")
+    return verbs[argv[0]](argv[1:])
+
+
+def import_(argv: Sequence[str]) -> int:
+    """`robot-rl data import SRC --out DIR`."""
+    config = parse(ImportConfig, argv, prog="robot-rl data import", description=IMPORT_HELP)
+    if config.out.exists():
+        raise DataError(f"{config.out} exists already. Choose another --out or remove it.")
+    start = time.perf_counter()
+    options = ReadOptions(
+        env=config.env,
+        obs_keys=config.obs_keys,
+        filter=config.filter,
+        reward_key=config.reward_key,
+        replay=config.replay,
+    )
+    log = open_log(config.source, config.format, options)
+    clipper = _Clipper(log.spec, refuse=config.actions == "refuse")
+    episodes: Iterable[Episode] = clipper.check(log.episodes)
+    labeller = _labeller(config, log.format, log.spec.env_id)
+    if labeller is not None:
+        episodes = labeller.label(episodes)
+    with progress_bar(hidden=config.json) as bar:
+        task = bar.add_task(f"reading {log.format}", total=log.count, note="")
+        read = list(bar.track(episodes, total=log.count, task_id=task))
+    notes = [*log.notes, *clipper.notes, *([labeller.note] if labeller is not None else [])]
+    dataset = write_dataset(config.out, log.spec, read, origin=str(config.source.name), notes=notes)
+    if config.json:
+        print_json(
+            {
+                "format": log.format,
+                "out": str(config.out),
+                "episodes": dataset.total_episodes,
+                "steps": dataset.total_steps,
+                "env_id": log.spec.env_id,
+                "successes": sum(bool(e.success) for e in read),
+                "notes": notes,
+                "seconds": time.perf_counter() - start,
+            }
+        )
+        return 0
+    out = Console(highlight=False)
+    out.print(summarise(dataset).table())
+    out.print(f"imported as {log.format} in {time.perf_counter() - start:.1f} s", markup=False)
+    out.print(f"Next: robot-rl data doctor {config.out}   then   robot-rl pretrain bc --data {config.out} --out RUN")
+    return 0
+
+
+def info(argv: Sequence[str]) -> int:
+    """`robot-rl data info DIR`."""
+    config = parse(LookConfig, argv, prog="robot-rl data info", description=INFO_HELP)
+    summary = summarise(load_dataset(config.dataset))
+    if config.json:
+        print_json(summary.to_dict())
+    else:
+        Console(highlight=False).print(summary.table())
+    return 0
+
+
+def doctor(argv: Sequence[str]) -> int:
+    """`robot-rl data doctor DIR`."""
+    config = parse(LookConfig, argv, prog="robot-rl data doctor", description=DOCTOR_HELP)
+    report = diagnose(load_dataset(config.dataset))
+    if config.json:
+        print_json(report.to_dict())
+    else:
+        report.render(Console(highlight=False))
+    return report.exit_status
+
+
+def _labeller(config: ImportConfig, format_name: str, env_id: str) -> SuccessLabeller | None:
+    """Labels by observation and replay, where the environment offers them and the log has none."""
+    if config.success == "none" or (config.success == "auto" and format_name in ("robosuite", "minari")):
+        return None
+    if can_label(env_id):
+        return SuccessLabeller(env_id, config.success)
+    if config.success == "auto":
+        return None
+    raise ConfigError(
+        f"--success {config.success} needs an environment that can be reset to a logged observation; "
+        f"'{env_id or 'none'}' cannot. Use --success auto or none."
+    )
+
+
+class _Clipper:
+    """Brings logged actions to the bounds that the environment enforced, and counts them."""
+
+    def __init__(self, spec: Spec, *, refuse: bool) -> None:
+        self.low, self.high, self.refuse = spec.action_low, spec.action_high, refuse
+        self.clipped, self.total, self.furthest = 0, 0, 0.0
+
+    def check(self, episodes: Iterable[Episode]) -> Iterator[Episode]:
+        for episode in episodes:
+            executed = np.clip(episode.actions, self.low, self.high)
+            beyond = np.abs(episode.actions - executed)
+            count = int((beyond > 0).sum())
+            if count and self.refuse:
+                row, column = np.unravel_index(int(beyond.argmax()), beyond.shape)
+                raise DataError(
+                    f"{episode.source}: action {column} of row {row} is {episode.actions[row, column]:.4g}, bounds "
+                    f"are {self.low[column]:g} to {self.high[column]:g} ({count} such entries). Use --actions clip to "
+                    f"store what the environment executed."
+                )
+            self.clipped, self.total = self.clipped + count, self.total + beyond.size
+            self.furthest = max(self.furthest, float(beyond.max()))
+            yield replace(episode, actions=executed) if count else episode
+
+    @property
+    def notes(self) -> list[str]:
+        if not self.clipped:
+            return []
+        return [
+            f"{self.clipped:,} of {self.total:,} action entries ({self.clipped / self.total:.1%}) lay beyond the "
+            f"bounds, by up to {self.furthest:.3g}; stored clipped, as the environment executes them"
+        ]

@@ -1,0 +1,50 @@
+"""What every reader takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from robot_rl.data.episode import Episode
+from robot_rl.spec import Spec
+
+FormatName = Literal["auto", "robomimic", "robosuite", "d4rl", "minari"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """What a user may say about a log.
+
+    Args:
+        env: Gymnasium id the log was made in; "" to read it from the log, "none" for none.
+        obs_keys: robomimic observation keys in order; empty for the environment's.
+        filter: robomimic filter key, such as "train".
+        reward_key: D4RL array to take rewards from.
+        replay: Replay raw robosuite actions open loop and note how many succeed.
+    """
+
+    env: str = ""
+    obs_keys: tuple[str, ...] = ()
+    filter: str = ""
+    reward_key: str = "rewards"
+    replay: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedLog:
+    """A log opened for reading.
+
+    Args:
+        format: Name of the format.
+        spec: What its numbers mean.
+        count: Number of episodes.
+        episodes: The episodes, read as they are asked for.
+        notes: What a user should know about the reading.
+    """
+
+    format: str
+    spec: Spec
+    count: int
+    episodes: Iterator[Episode]
+    notes: tuple[str, ...] = ()

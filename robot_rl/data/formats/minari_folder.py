@@ -1,0 +1,85 @@
+"""Minari datasets of others, with flat Box observations and actions.
+
+https://minari.farama.org. Give the dataset's folder, the one that holds `data/`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from minari.dataset.minari_storage import MinariStorage
+
+from robot_rl.data.episode import Episode
+from robot_rl.data.formats.log import ImportedLog, ReadOptions
+from robot_rl.envs import env_spec, make_env
+from robot_rl.errors import DataError, SpecMismatch
+from robot_rl.spec import Spec, vector
+
+
+def read_minari(path: Path, options: ReadOptions) -> ImportedLog:
+    """Open a Minari dataset folder.
+
+    Raises:
+        DataError: If it is damaged or its spaces are not flat boxes.
+        SpecMismatch: If its widths are not those of the environment named.
+    """
+    try:
+        storage = MinariStorage.read(path / "data")
+        total, raw = int(storage.total_episodes), MinariStorage.read_raw_metadata(path / "data")
+    except (ValueError, OSError, KeyError, AssertionError) as error:
+        raise DataError(f"{path} cannot be read as a Minari dataset ({error}). Download it again.") from error
+    obs, action = storage.observation_space, storage.action_space
+    if not (isinstance(obs, gym.spaces.Box) and isinstance(action, gym.spaces.Box) and len(obs.shape) == 1):
+        raise DataError(f"{path}: observations are {obs} and actions {action}; only flat boxes are read so far.")
+    if total == 0:
+        raise DataError(f"{path} holds no episodes.")
+    return ImportedLog(
+        format="minari",
+        spec=_spec(path, obs, action, raw, options),
+        count=total,
+        episodes=_episodes(path, storage, total),
+    )
+
+
+def _spec(path: Path, obs: gym.spaces.Box, action: gym.spaces.Box, raw: dict[str, Any], options: ReadOptions) -> Spec:
+    if "robot_rl" in raw and not options.env:
+        return Spec.from_dict(raw["robot_rl"]["spec"])
+    env_id = options.env or str(json.loads(raw.get("env_spec") or "{}").get("id", ""))
+    sizes = int(obs.shape[0]), int(action.shape[0])
+    if env_id in ("", "none"):
+        low, high = tuple(np.ravel(action.low)), tuple(np.ravel(action.high))
+        return Spec((vector("observation", sizes[0]),), (vector("action", sizes[1], low=low, high=high),))
+    env = make_env(env_id)
+    spec = env_spec(env)
+    env.close()
+    if sizes != (spec.obs_dim, spec.action_dim):
+        raise SpecMismatch(
+            f"{path}: observations are {sizes[0]} wide and actions {sizes[1]}; '{env_id}' has {spec.obs_dim} and "
+            f"{spec.action_dim}. Name the environment that the data comes from with --env, or --env none."
+        )
+    return spec
+
+
+def _episodes(path: Path, storage: MinariStorage, total: int) -> Iterator[Episode]:
+    for index in range(total):
+        try:
+            raw: dict[str, Any] = next(iter(storage.get_episodes([index])))
+        except (OSError, KeyError, AssertionError, StopIteration) as error:
+            raise DataError(f"{path}: episode {index} cannot be read ({error!r}). Download it again.") from error
+        terminated = bool(raw["terminations"][-1])
+        for key in ("observations", "actions", "rewards"):
+            if not np.isfinite(np.asarray(raw[key], np.float64)).all():
+                raise DataError(f"{path}: episode {index} holds NaN or infinity in '{key}'. Repair it or leave it out.")
+        yield Episode(
+            observations=raw["observations"],
+            actions=raw["actions"],
+            rewards=raw["rewards"],
+            terminated=terminated,
+            truncated=not terminated,
+            source=f"{path.name}:episode_{index}",
+        )

@@ -1,0 +1,65 @@
+"""Which reader a log needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from robot_rl.data.formats.d4rl import read_d4rl
+from robot_rl.data.formats.hdf5 import group, listing, numbered_groups, opened
+from robot_rl.data.formats.log import FormatName, ImportedLog, ReadOptions
+from robot_rl.data.formats.minari_folder import read_minari
+from robot_rl.data.formats.robomimic import read_robomimic
+from robot_rl.data.formats.robosuite_raw import read_robosuite
+from robot_rl.errors import DataError
+
+READERS: dict[str, Callable[[Path, ReadOptions], ImportedLog]] = {
+    "robomimic": read_robomimic,
+    "robosuite": read_robosuite,
+    "d4rl": read_d4rl,
+    "minari": read_minari,
+}
+_LATER = (
+    ("meta/info.json", "a LeRobot dataset"),
+    ("dataset_info.json", "an RLDS dataset"),
+    ("metadata.yaml", "a rosbag2 recording"),
+)
+
+
+def open_log(path: Path, format_name: FormatName, options: ReadOptions) -> ImportedLog:
+    """Open a log with the reader named, or with the one that fits.
+
+    Raises:
+        DataError: If none fits, or the log is malformed.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist. Give the path of a log file or dataset folder.")
+    return READERS[detect(path) if format_name == "auto" else format_name](path, options)
+
+
+def detect(path: Path) -> str:
+    """Name of the format of the log at `path`.
+
+    Raises:
+        DataError: If it is none that can be read; formats that are only recognised are named.
+    """
+    if path.is_dir():
+        if (path / "data" / "metadata.json").is_file():
+            return "minari"
+        for marker, name in _LATER:
+            if (path / marker).is_file():
+                raise DataError(f"{path} is {name}, which cannot be read yet. Known: {', '.join(READERS)}.")
+        raise DataError(f"{path} is a folder without Minari's data/metadata.json. Known: {', '.join(READERS)}.")
+    if path.suffix in (".mcap", ".db3", ".bag"):
+        raise DataError(f"{path} is a ROS or MCAP recording, which cannot be read yet. Known: {', '.join(READERS)}.")
+    with opened(path) as file:
+        if "actions" in file and "observations" in file:
+            return "d4rl"
+        if "data" not in file:
+            raise DataError(
+                f"{path} is HDF5 of no known kind: neither group 'data' (robomimic, robosuite) nor arrays "
+                f"'observations' and 'actions' (d4rl); there are: {listing(file)}."
+            )
+        data = group(file, "data", path)
+        first = group(data, numbered_groups(data, "demo_", path)[0], path)
+        return "robosuite" if "states" in first and "obs" not in first else "robomimic"
