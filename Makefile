@@ -22,10 +22,10 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 test: setup  ## the tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: setup  ## the tests that simulate or learn for long
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 check: setup  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -23,6 +23,7 @@ from robot_rl.errors import ConfigError, RobotRLError
 SUMMARIES = {
     "data": "import logs, look at a dataset, check its health",
     "record": "make demonstrations with a scripted expert in simulation",
+    "locomotion": "make HalfCheetah, Hopper or Walker2d logs of named quality",
     "pretrain": "train a policy offline: bc, td3-bc, awac or iql",
     "evaluate": "roll a policy out in its environment: return and success with intervals",
     "export": "write the ONNX policy bundle with its contract and parity certificate",

@@ -97,7 +97,18 @@ def _make_room(out: Path) -> None:
 def _learn(demo: _Demo) -> None:
     c = demo.config
     logs, run = str(c.out / "dataset"), str(c.out / "run")
-    words = ["record", ENV, "--out", logs, "--episodes", str(c.demonstrations), "--noise", str(c.noise)]
+    words = [
+        "record",
+        ENV,
+        "--out",
+        logs,
+        "--episodes",
+        str(c.demonstrations),
+        "--noise",
+        str(c.noise),
+        "--after-success",
+        "25",
+    ]
     commands: tuple[tuple[str, Callable[[Sequence[str]], int], list[str]], ...] = (
         ("1. demonstrations", record.main, [*words, "--seed", str(c.seed)]),
         ("2. what is in them", data.main, ["data", "info", logs]),
@@ -107,7 +118,7 @@ def _learn(demo: _Demo) -> None:
             pretrain.main,
             [
                 *["pretrain", "bc", "--data", logs, "--out", run, "--steps", str(c.steps), "--seed", str(c.seed)],
-                *["--holdout", "0.1", "--eval-every", str(c.steps // 2), "--episode-steps", "200"],
+                *["--holdout", "0.1", "--eval-every", str(c.steps // 2), "--episode-steps", "120"],
             ],
         ),
     )
@@ -118,7 +129,7 @@ def _learn(demo: _Demo) -> None:
 
 def _evaluate(demo: _Demo) -> Evaluation:
     c = demo.config
-    words = ["evaluate", str(c.out / "run"), "--episodes", str(c.episodes), "--episode-steps", "200"]
+    words = ["evaluate", str(c.out / "run"), "--episodes", str(c.episodes), "--episode-steps", "120"]
     with demo.step("5. evaluate", words) as rest:
         config = parse(evaluate.EvaluateConfig, rest, prog="robot-rl evaluate", description="")
         policy, found = evaluate.run(config)
@@ -136,7 +147,7 @@ def _export(demo: _Demo) -> float:
 def _serve(demo: _Demo) -> ServeReport:
     c = demo.config
     words = ["serve", str(c.out / "bundle"), "--arm", ARM, "--episodes", str(c.serve_episodes)]
-    words += ["--episode-steps", "200", "--plot", str(c.out / "timing.png")]
+    words += ["--episode-steps", "120", "--plot", str(c.out / "timing.png")]
     with demo.step("7. serve", words) as rest:
         config = parse(serving.ServeConfig, rest, prog="robot-rl serve", description="")
         report = serving.run(config)
@@ -151,7 +162,7 @@ def _film(demo: _Demo) -> str:
     demo.console.rule("[bold]8. film one episode", align="left")
     policy = Policy.load(bundle)
     try:
-        env = make_env(ENV, render_mode="rgb_array", width=320, height=240, max_episode_steps=70)
+        env = make_env(ENV, render_mode="rgb_array", width=320, height=240, max_episode_steps=80)
         obs, _ = env.reset(seed=1_000_000)
         frames = [np.asarray(env.render())]
     except EnvError as error:

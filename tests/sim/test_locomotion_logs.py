@@ -1,0 +1,45 @@
+"""Logs of named quality: exact length, right ends, and the same from the same seed."""
+
+import pytest
+
+from robot_rl.errors import ConfigError
+from sim.commands.locomotion import digest
+from sim.locomotion_logs import TD3Plan, make_logs, normalised_score, train
+
+PLAN = TD3Plan(env="Hopper-v5", steps=260, random_steps=150, eval_every=200, medium=1000.0, seed=3)
+
+
+@pytest.fixture(scope="module")
+def digests() -> list[dict[str, str]]:
+    found: list[dict[str, str]] = []
+    for _ in range(2):
+        trained = train(PLAN, lambda step, score: None)
+        assert not trained.reached
+        found.append(
+            {q: digest(make_logs(PLAN, trained, q, 120)) for q in ("random", "medium-replay", "medium-expert")}
+        )
+    return found
+
+
+def test_the_same_seed_makes_the_same_logs(digests: list[dict[str, str]]) -> None:
+    assert digests[0] == digests[1]
+    assert len(set(digests[0].values())) == 3
+
+
+def test_logs_are_exactly_as_long_as_asked() -> None:
+    trained = train(PLAN, lambda step, score: None)
+    episodes = make_logs(PLAN, trained, "medium-expert", 101)
+    assert sum(len(e) for e in episodes) == 101
+    assert all(e.terminated != e.truncated for e in episodes)
+    with pytest.raises(ConfigError, match="99999 were asked for"):
+        make_logs(PLAN, trained, "medium-replay", 99_999)
+
+
+def test_scores_are_d4rls() -> None:
+    assert normalised_score("Hopper-v5", 3234.3) == pytest.approx(100.0)
+    assert normalised_score("Hopper-v5", -20.272305) == pytest.approx(0.0)
+
+
+def test_unknown_tasks_are_refused() -> None:
+    with pytest.raises(ConfigError, match="Known: HalfCheetah-v5"):
+        TD3Plan(env="Ant-v5")
