@@ -42,7 +42,7 @@ class DemoConfig:
     out: Path = Path("outputs/demo")  # folder for everything; one left by an earlier demo is replaced
     demonstrations: int = 50  # episodes of the scripted expert
     noise: float = 0.2  # std of the noise on its actions
-    steps: int = 10_000  # gradient updates of behaviour cloning
+    steps: int = 5_000  # gradient updates of behaviour cloning
     episodes: int = 20  # evaluation episodes
     serve_episodes: int = 5  # episodes served at control rate
     seed: int = 0  # of everything
@@ -118,7 +118,16 @@ def _learn(demo: _Demo) -> None:
             pretrain.main,
             [
                 *["pretrain", "bc", "--data", logs, "--out", run, "--steps", str(c.steps), "--seed", str(c.seed)],
-                *["--holdout", "0.1", "--eval-every", str(c.steps // 2), "--episode-steps", "120"],
+                *[
+                    "--agent.dropout",
+                    "0.1",
+                    "--holdout",
+                    "0.1",
+                    "--eval-every",
+                    str(c.steps // 2),
+                    "--episode-steps",
+                    "120",
+                ],
             ],
         ),
     )

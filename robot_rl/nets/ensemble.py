@@ -25,6 +25,8 @@ class EnsembleLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply member n to x[n]."""
+        if self.weight.shape[-1] == 1:  # a batched product with one column is six times slower than this
+            return (x * self.weight.mT).sum(-1, keepdim=True) + self.bias
         return torch.baddbmm(self.bias, x, self.weight)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from robot_rl.config import parse
+from robot_rl.console import print_json, progress_bar
 from robot_rl.data.dataset import write_dataset
 from robot_rl.data.episode import Episode
 from robot_rl.envs import env_spec, make_env
@@ -28,8 +27,7 @@ Make demonstrations in simulation with a scripted expert.
 
 writes a dataset folder that `robot-rl pretrain` and `robot-rl data info` read. The noisy action is the one
 executed and recorded. An episode ends a few steps after success. The same options and seed make the same
-dataset. There are experts for robosuite/Lift-v1, robosuite/Door-v1
-and VirtualArm-v1."""
+dataset. There are experts for robosuite/Lift-v1, robosuite/Door-v1 and VirtualArm-v1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,29 +82,28 @@ def main(argv: Sequence[str]) -> int:
     console = Console(stderr=config.json, highlight=False)
     hint = " (compiles for some 20 s when it runs for the first time)" if "robosuite" in config.env_id else ""
     console.print(f"starting {config.env_id}{hint}")
-    tally = _record(config, console)
+    tally = _record(config)
     figures = tally.summary()
     if config.json:
-        print(json.dumps({"out": str(config.out), **figures}))  # noqa: T201 - what --json is for
+        print_json({"out": str(config.out), **figures})
         return 0
     console.print(
         f"{figures['episodes']} episodes, {figures['steps']} steps "
         f"({figures['mean_length']:.0f} an episode) in [bold]{config.out}[/]\n"
         f"the expert succeeded in {figures['success_share']:.0%} of {figures['attempts']} attempts; "
         f"{figures['steps_per_second']:.0f} steps/s, {figures['seconds']:.0f} s\n"
-        f"next: robot-rl pretrain --help"
+        f"Next: robot-rl data doctor {config.out}   then   robot-rl pretrain bc --data {config.out} --out RUN"
     )
     return 0
 
 
-def _record(config: RecordConfig, console: Console) -> Tally:
+def _record(config: RecordConfig) -> Tally:
     env = make_env(config.env_id, max_episode_steps=config.episode_steps)
     spec = env_spec(env)
     expert = make_expert(config.env_id, spec, noise=config.noise, pause=config.pause)
     tally = Tally()
-    columns = (TextColumn("recording"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        bar = progress.add_task("record", total=config.episodes, rate="")
+    with progress_bar(hidden=config.json) as progress:
+        bar = progress.add_task("recording", total=config.episodes, note="")
 
         def attempt(seed: int) -> Episode:
             return demonstrate(env, spec, expert, seed=seed, after_success=config.after_success)
@@ -115,7 +112,7 @@ def _record(config: RecordConfig, console: Console) -> Tally:
             tally.add(episode, kept)
             now = tally.summary()
             rate = f"{now['steps_per_second']:.0f} steps/s, success {now['success_share']:.0%}"
-            progress.update(bar, advance=int(kept), rate=rate)
+            progress.update(bar, advance=int(kept), note=rate)
 
         episodes = demonstrations(
             attempt,
