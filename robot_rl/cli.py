@@ -25,10 +25,10 @@ SUMMARIES = {
     "record": "make demonstrations with a scripted expert in simulation",
     "locomotion": "make HalfCheetah, Hopper or Walker2d logs of named quality",
     "pretrain": "train a policy offline: bc, td3-bc, awac or iql",
-    "evaluate": "roll a policy out in its environment: return and success with intervals",
-    "export": "write the ONNX policy bundle with its contract and parity certificate",
-    "serve": "run a bundle at control rate on an arm, behind the safety supervisor",
-    "bench": "measure this machine: update speed, datasets",
+    "evaluate": "roll a policy out: return and success with intervals",
+    "export": "write the ONNX bundle: contract and parity certificate inside",
+    "serve": "run a bundle on an arm at control rate, behind the supervisor",
+    "bench": "measurements: update speed, learners on a dataset",
     "demo": "the whole road, logs to served policy, in a few minutes",
 }
 
@@ -71,7 +71,7 @@ def _print_help(verbs: dict[str, EntryPoint]) -> None:
     out.print("usage: robot-rl COMMAND [options]; `robot-rl COMMAND --help` explains each\n", markup=False)
     order = [v for v in SUMMARIES if v in verbs] + sorted(set(verbs) - set(SUMMARIES))
     for verb in order:
-        out.print(f"  [cyan]{verb:<10}[/] {SUMMARIES.get(verb, '')}")
+        out.print(f"  [cyan]{verb:<11}[/] {SUMMARIES.get(verb, '')}")
     out.print("\nexit status: 0 done, 2 you can mend it, 1 our fault")
 
 

@@ -1,0 +1,89 @@
+"""The measurements run and say what they measured."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from robot_rl.bench.plain_awac import PlainAWAC
+from robot_rl.bench.update import UpdateBenchConfig, measure
+from robot_rl.cli import main
+from robot_rl.data.dataset import write_dataset
+from robot_rl.data.episode import Episode
+from robot_rl.data.replay import Batch
+from robot_rl.envs import env_spec, make_env
+from robot_rl.evaluate import bootstrap_interval, wilson_interval
+
+
+def test_the_update_bench_times_every_contestant() -> None:
+    result = measure(UpdateBenchConfig(rounds=1, seconds=0.02))
+    rows = result["results"]
+    assert {"plain awac 3x256, batch 256", "awac 3x256, batch 256"} <= set(rows)
+    for row in rows.values():
+        assert row["updates_per_s"] > 0
+        assert 0 < row["share_of_mm_peak"] < 2
+        assert row["gflop_per_update"] > 0
+
+
+def test_the_plain_baseline_learns_as_the_equations_say() -> None:
+    """One critic step towards a known target lowers the error it was taken on."""
+    torch.manual_seed(0)
+    plain = PlainAWAC(3, 1, (32, 32), lr=1e-2)
+    g = torch.Generator().manual_seed(0)
+    batch = Batch(
+        torch.randn(64, 3, generator=g),
+        torch.rand(64, 1, generator=g) * 2 - 1,
+        torch.ones(64),
+        torch.zeros(64),
+        torch.randn(64, 3, generator=g),
+    )
+    for _ in range(60):
+        plain.update(batch)
+    q = plain._q(plain.critic_1, batch.obs, batch.action)
+    assert (q - 1).abs().mean().item() < 0.2  # terminal transitions with reward 1
+
+
+def test_the_offline_bench_resumes_and_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    env = make_env("Hopper-v5")
+    spec = env_spec(env)
+    rng = np.random.default_rng(0)
+    episode = Episode(
+        observations=rng.normal(size=(21, spec.obs_dim)),
+        actions=rng.uniform(-1, 1, (20, spec.action_dim)),
+        rewards=np.ones(20),
+    )
+    write_dataset(tmp_path / "data", spec, [episode], origin="made")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: tiny\nbaseline: bc\nseeds: [0]\nepisodes: 1\n"
+        "common: {steps: 2, episode_steps: 5, eval_every: 0, device: cpu}\n"
+        "arms:\n  bc: {algorithm: bc}\n  td3: {algorithm: td3-bc, agent: {hidden: [8]}}\n"
+    )
+    words = [
+        "bench",
+        "offline",
+        str(recipe),
+        "--data",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    ]
+    assert main(words) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(result["arms"]) == {"bc", "td3"}
+    assert len(result["arms"]["td3"]["return_by_seed"]) == 1
+    stamp = (tmp_path / "out/td3/seed0/evaluation.json").stat().st_mtime_ns
+    assert main(words) == 0  # everything is there: nothing runs again
+    assert (tmp_path / "out/td3/seed0/evaluation.json").stat().st_mtime_ns == stamp
+    recipe.write_text(recipe.read_text().replace("baseline: bc", "baseline: bcc"))
+    assert main(words) == 2
+
+
+def test_intervals_match_known_values() -> None:
+    assert wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-3)
+    assert wilson_interval(0, 10)[0] == 0.0
+    low, high = bootstrap_interval(np.array([1.0, 1.0, 1.0]))
+    assert (low, high) == (1.0, 1.0)
