@@ -8,7 +8,6 @@ the arm is told to hold before this function returns or raises.
 from __future__ import annotations
 
 import gc
-import signal
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -22,6 +21,7 @@ from deploy.report import Ending, ServeReport
 from deploy.safety.decision import Decision, Reason
 from deploy.safety.supervisor import Supervisor
 from robot_rl.errors import ConfigError
+from robot_rl.interrupt import interrupt_sets
 from robot_rl.spec import Array
 
 PHASES = ("read", "policy", "supervise", "command")
@@ -85,7 +85,7 @@ def serve(
     try:
         policy.act(arm.read().obs)  # the first call is slow
         supervisor.arm(arm.read(), time.monotonic())
-        with _interrupt_sets(loop.stop), _no_garbage_collection():
+        with interrupt_sets(loop.stop), _no_garbage_collection():
             ending = loop.run(ticks, plan.episodes)
     finally:
         arm.hold()
@@ -155,19 +155,6 @@ class _Loop:
         if not self.supervisor.stopped:
             self.supervisor.arm(self.arm.read(), time.monotonic())
         self.pacer.pause()
-
-
-@contextmanager
-def _interrupt_sets(stop: threading.Event) -> Generator[None]:
-    """Ctrl-C ends the loop between ticks instead of inside a driver call."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
         console.print(str(error), markup=False)
         return 2
-    except KeyboardInterrupt:
-        console.print("Interrupted.")
+    except KeyboardInterrupt as stop:
+        console.print(f"Interrupted: {stop}." if str(stop) else "Interrupted.")
         return 130
     except SystemExit as stop:  # tyro: 0 after --help, 2 on a wrong command line
         return stop.code if isinstance(stop.code, int) else 2

@@ -6,6 +6,7 @@
     ├── SpecMismatch            two parts were built for different robots, rates or observations
     ├── CheckpointError         a run folder is missing, incomplete or made by something else
     ├── BundleError             an exported policy is missing, damaged or made by something else
+    ├── DivergedError           training ran into NaN or infinity
     ├── ParityError             an exported policy does not compute what the trained one does
     ├── LimitError              a command cannot be made safe
     └── EnvError                an environment is unknown or its simulator is not installed
@@ -36,6 +37,10 @@ class CheckpointError(RobotRLError):
 
 class BundleError(RobotRLError):
     """An exported policy is missing, damaged or made by something else."""
+
+
+class DivergedError(RobotRLError):
+    """Training ran into NaN or infinity."""
 
 
 class ParityError(RobotRLError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +22,9 @@ from robot_rl.data.replay import Batch, Replay
 from robot_rl.data.stats import observation_stats
 from robot_rl.device import DeviceName, pick_device
 from robot_rl.envs import Env, env_spec, make_env
-from robot_rl.errors import CheckpointError, ConfigError
+from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.evaluate import act_with, rollout
+from robot_rl.interrupt import interrupt_sets
 from robot_rl.run import RunLog
 
 
@@ -60,6 +63,8 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
 
     Raises:
         DataError: If the dataset cannot be learned from.
+        DivergedError: If a loss is not finite any more.
+        KeyboardInterrupt: After Ctrl-C, once the state is saved.
         CheckpointError: If `out` already holds a run and `resume` is off, or holds none and it is on.
     """
     torch.set_num_threads(config.threads)
@@ -72,13 +77,15 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
     agent, sampler = _start(config, dataset, training, device)
     log = RunLog(config.out, config, resume_step=agent.updates or None, wandb=config.wandb)
     results: dict[str, float] = {}
-    with progress_bar(hidden=quiet) as bar:
+    stop = threading.Event()
+    with progress_bar(hidden=quiet) as bar, interrupt_sets(stop):
         task = bar.add_task(config.algorithm, total=config.steps, completed=agent.updates, note="")
-        while agent.updates < config.steps:
+        while agent.updates < config.steps and not stop.is_set():
             metrics = agent.update(replay.sample(config.agent.batch_size, sampler))
             step, last = agent.updates, agent.updates == config.steps
             if step % config.log_every == 0 or last:
                 scalars = {name: float(value) for name, value in metrics.items()}
+                _require_finite(scalars, step, config)
                 if probe is not None:
                     scalars["holdout/action_error"] = _action_error(agent, probe)
                 log.log(step, scalars)
@@ -86,12 +93,23 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
             if env is not None and (last or (config.eval_every and step % config.eval_every == 0)):
                 results = _evaluate(agent, env, config)
                 log.log(step, results)
-            if step % config.checkpoint_every == 0 or last:
+            if step % config.checkpoint_every == 0 or last or stop.is_set():
                 _save(config, agent, sampler)
     log.close()
     if env is not None:
         env.close()
+    if stop.is_set():
+        raise KeyboardInterrupt(f"saved at update {agent.updates}; go on with --resume")
     return results
+
+
+def _require_finite(scalars: dict[str, float], step: int, config: PretrainConfig) -> None:
+    odd = [name for name, value in scalars.items() if not math.isfinite(value)]
+    if odd:
+        raise DivergedError(
+            f"{config.algorithm} diverged: {', '.join(odd)} is not finite at update {step}. Lower --agent.lr "
+            f"{config.agent.lr:g}, and run `robot-rl data doctor {config.data}`. The last checkpoint is kept."
+        )
 
 
 def _start(

@@ -28,6 +28,7 @@ class RunLog:
     """
 
     def __init__(self, path: Path, config: Any, *, resume_step: int | None = None, wandb: bool = False) -> None:
+        service = _import_wandb() if wandb else None  # before anything is written
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
         save_yaml(config, path / "config.yaml")
@@ -35,7 +36,11 @@ class RunLog:
         kept = [row for row in read_metrics(path) if row["step"] <= (resume_step or 0)] if resume_step else []
         self._file.write_text("".join(json.dumps(row) + "\n" for row in kept))
         self._board = SummaryWriter(path / "tensorboard", purge_step=resume_step)
-        self._wandb = _start_wandb(path, config) if wandb else None
+        self._wandb = None
+        if service is not None:
+            self._wandb = service.init(
+                project="robot-rl", name=path.name, dir=str(path), config=to_mapping(config), resume="allow"
+            )
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         """Record named scalars at gradient update `step`."""
@@ -89,9 +94,9 @@ def plot_curves(path: Path) -> Path:
     return target
 
 
-def _start_wandb(path: Path, config: Any) -> Any:
+def _import_wandb() -> Any:
     try:
         import wandb  # noqa: PLC0415 - optional  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError("--wandb needs the package: pip install 'robot-rl[wandb]'.") from error
-    return wandb.init(project="robot-rl", name=path.name, dir=str(path), config=to_mapping(config), resume="allow")
+    return wandb

@@ -2,19 +2,22 @@
 
 import dataclasses
 import json
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
-from robot_rl.algorithms.awac import AWACConfig
+from robot_rl.algorithms.agent import Metrics
+from robot_rl.algorithms.awac import AWAC, AWACConfig
 from robot_rl.algorithms.bc import BCConfig
 from robot_rl.algorithms.iql import IQLConfig
 from robot_rl.algorithms.registry import AgentConfig
 from robot_rl.algorithms.td3_bc import TD3BCConfig
 from robot_rl.checkpoint import load_agent, load_policy
 from robot_rl.data.dataset import Dataset
-from robot_rl.errors import CheckpointError, ConfigError
+from robot_rl.data.replay import Batch
+from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.pretrain import PretrainConfig, pretrain
 from robot_rl.run import read_metrics
 
@@ -80,6 +83,33 @@ def test_an_existing_run_is_not_overwritten(dataset: Dataset, tmp_path: Path) ->
     pretrain(config("bc", dataset, tmp_path / "run", 2), quiet=True)
     with pytest.raises(CheckpointError, match=r"already holds a run at update 2.*--resume"):
         pretrain(config("bc", dataset, tmp_path / "run", 4), quiet=True)
+
+
+def test_ctrl_c_saves_and_resuming_then_equals_never_having_stopped(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrain(config("awac", dataset, tmp_path / "straight", 6), quiet=True)
+    learn = AWAC.learn
+
+    def interrupted(self: AWAC, batch: Batch) -> Metrics:
+        if self.updates == 3:
+            signal.raise_signal(signal.SIGINT)
+        return learn(self, batch)
+
+    monkeypatch.setattr(AWAC, "learn", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="saved at update 3"):
+        pretrain(config("awac", dataset, tmp_path / "cut", 6), quiet=True)
+    monkeypatch.undo()
+    pretrain(config("awac", dataset, tmp_path / "cut", 6, resume=True), quiet=True)
+    one, two = load_policy(tmp_path / "straight"), load_policy(tmp_path / "cut")
+    for a, b in zip(one.module.parameters(), two.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_divergence_is_said_in_words(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AWAC, "learn", lambda self, batch: {"actor/loss": torch.tensor(float("nan"))})
+    with pytest.raises(DivergedError, match=r"actor/loss is not finite at update 1.*--agent\.lr 0\.0003"):
+        pretrain(config("awac", dataset, tmp_path / "run", 6), quiet=True)
 
 
 def test_resuming_nothing_is_refused(dataset: Dataset, tmp_path: Path) -> None:
