@@ -19,6 +19,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[$(EXTRAS)]'
+# robosuite asks for opencv-python, whose cv2 loads libGL and so fails on servers; the headless cv2 needs none.
+	$(BIN)/python -m pip uninstall -qq --yes opencv-python
+	$(BIN)/python -m pip install -qq --no-deps --force-reinstall \
+	    opencv-python-headless==$$(sed -n 's/^opencv-python==//p' constraints.txt)
 	touch $@
 
 test: setup  ## the tests
@@ -45,7 +49,7 @@ constraints: setup  ## resolve the pins anew
 	$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --no-annotate --no-emit-index-url \
 	    --no-emit-find-links --no-emit-trusted-host --no-emit-options --allow-unsafe \
 	    --output-file constraints.tmp pyproject.toml
-	(echo '# Made by `make constraints` (pip-compile); not edited by hand.'; \
+	(echo '# Made by `make constraints` (pip-compile); not edited by hand. sed takes the local label (+cpu) off torch.'; \
 	    grep -v '^#' constraints.tmp | sed -E 's/^(torch==[0-9.]+)\+.*/\1/') > constraints.txt
 	rm constraints.tmp
 
