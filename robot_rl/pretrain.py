@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -67,6 +67,7 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
         KeyboardInterrupt: After Ctrl-C, once the state is saved.
         CheckpointError: If `out` already holds a run and `resume` is off, or holds none and it is on.
     """
+    config = replace(config, data=config.data.absolute())  # so that `export` finds it from anywhere
     torch.set_num_threads(config.threads)
     device = pick_device(config.device)
     dataset = load_dataset(config.data)

@@ -9,7 +9,7 @@ Two weightings: "softmax", w = N softmax_batch(A / lambda) over the N transition
 authors' code), and "exp", w = min(exp(A / lambda), 100) (CORL). The factor N keeps the step size
 independent of the batch size. The effective sample size (sum w)^2 / sum w^2 is logged as a share of N.
 
-Ours: V(s) and the log-likelihood share one actor pass.
+Ours: V(s) and the log-likelihood share one actor pass; Q(s, a) and V(s) share one critic pass.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ class AWAC(Agent):
         mean = self.actor.mean(batch.obs)  # (B, A)
         with torch.no_grad():
             own = mean.clamp(-1, 1) if self.cfg.value_at_mean else self.actor.sample(mean, self.generator)
-            q = self.critic(batch.obs, batch.action).amin(0)  # (B,)
-            value = self.critic(batch.obs, own).amin(0)  # (B,)
+            both = self.critic(batch.obs.repeat(2, 1), torch.cat([batch.action, own])).amin(0)  # (2B,)
+            q, value = both.chunk(2)
             weight = self.weights(q - value)
         log_prob = self.actor.log_prob(mean, batch.action)  # (B,)
         loss = -(weight * log_prob).mean()
