@@ -41,7 +41,7 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
     except ImportError as error:
         extra = env_id.split("/", maxsplit=1)[0].lower()
         raise EnvError(
-            f"'{env_id}' needs a package that is not installed: {error}. Try `pip install 'robot-rl[{extra}]'`."
+            f"'{env_id}' needs a package that is not installed: {error}. Try `pip install -e '.[{extra}]'`."
         ) from error
     except gym.error.Error as error:
         near = difflib.get_close_matches(env_id, list(gym.registry), n=3, cutoff=0.5)

@@ -98,5 +98,5 @@ def _import_wandb() -> Any:
     try:
         import wandb  # noqa: PLC0415 - optional  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ConfigError("--wandb needs the package: pip install 'robot-rl[wandb]'.") from error
+        raise ConfigError("--wandb needs the package: pip install -e '.[wandb]'.") from error
     return wandb

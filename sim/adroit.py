@@ -209,7 +209,7 @@ def _upstream(module: str, name: str) -> Any:
             found = __import__(f"gymnasium_robotics.envs.adroit_hand.{module}", fromlist=[name])
     except ImportError as error:
         raise EnvError(
-            f"Adroit needs Gymnasium-Robotics ({error}). Install it with: pip install 'robot-rl[adroit]'"
+            f"Adroit needs Gymnasium-Robotics ({error}). Install it with: pip install -e '.[adroit]'"
         ) from error
     finally:
         gym.registry.update(ours)

@@ -43,7 +43,7 @@ SCORES = {  # D4RL's returns of a random and an expert policy; on -v5 they are i
 class TD3Plan:
     """Online training of the agent behind the logs."""
 
-    env: str  # HalfCheetah-v5, Hopper-v5 or Walker2d-v5
+    env: str = "HalfCheetah-v5"  # or Hopper-v5, Walker2d-v5
     steps: int = 300_000  # environment steps, and about as many updates
     random_steps: int = 10_000  # steps of random actions before the first update
     noise: float = 0.1  # std of exploration noise, share of the action range

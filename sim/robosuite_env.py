@@ -175,7 +175,8 @@ def _make_raw(task: str, reward_shaping: bool) -> Any:
         import robosuite  # noqa: PLC0415 - a heavy optional dependency
     except ImportError as error:
         raise EnvError(
-            f"robosuite tasks need robosuite ({error}). Install it with: pip install 'robot-rl[robosuite]'"
+            f"robosuite cannot be imported ({error}). In the checkout: pip install -e '.[robosuite]'; where libGL is "
+            f"what is missing, pip install opencv-python-headless in place of opencv-python, as `make setup` does."
         ) from error
     if chosen is None:
         os.environ.pop("MUJOCO_GL", None)  # robosuite sets it to EGL, which other processes may lack

@@ -31,8 +31,8 @@ logs; recipe.json keeps the options, the learning curve and the SHA-256 of every
 class LocomotionConfig:
     """Make logs of named quality."""
 
-    plan: TD3Plan  # the agent's training
     out: Path  # folder for the datasets; must not exist
+    plan: TD3Plan = field(default_factory=TD3Plan)  # the agent's training
     transitions: int = 10_000  # in each log
     qualities: tuple[Quality, ...] = field(default=("random", "medium-replay", "medium-expert"))  # which logs
     json: bool = False  # print recipe.json instead of a table

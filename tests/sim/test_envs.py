@@ -132,5 +132,5 @@ def test_a_misspelt_id_names_the_right_one() -> None:
 
 def test_missing_robosuite_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "robosuite", None)
-    with pytest.raises(EnvError, match=r"pip install 'robot-rl\[robosuite\]'"):
+    with pytest.raises(EnvError, match=r"pip install -e '\.\[robosuite\]'"):
         make_env("robosuite/Lift-v1")

@@ -1,7 +1,12 @@
 """Logs of named quality: exact length, right ends, and the same from the same seed."""
 
+import json
+from pathlib import Path
+
 import pytest
 
+from robot_rl.cli import main
+from robot_rl.data.dataset import load_dataset
 from robot_rl.errors import ConfigError
 from sim.commands.locomotion import digest
 from sim.locomotion_logs import TD3Plan, make_logs, normalised_score, train
@@ -33,6 +38,16 @@ def test_logs_are_exactly_as_long_as_asked() -> None:
     assert all(e.terminated != e.truncated for e in episodes)
     with pytest.raises(ConfigError, match="99999 were asked for"):
         make_logs(PLAN, trained, "medium-replay", 99_999)
+
+
+def test_the_command_writes_logs_and_their_recipe(tmp_path: Path) -> None:
+    words = ["locomotion", "--plan.env", "Hopper-v5", "--plan.steps", "200", "--plan.random-steps", "150"]
+    assert main([*words, "--transitions", "100", "--out", str(tmp_path / "logs")]) == 0
+    recipe = json.loads((tmp_path / "logs" / "recipe.json").read_text())
+    for quality, log in recipe["logs"].items():
+        dataset = load_dataset(tmp_path / "logs" / quality)
+        assert dataset.total_steps == 100
+        assert digest(list(dataset)) == log["sha256"]
 
 
 def test_scores_are_d4rls() -> None:
