@@ -107,3 +107,11 @@ class ObservedStateEnv(Protocol):
     def shows_success(self, observations: Array) -> bool:
         """Whether logged observations, (T+1, S), themselves show that the task was achieved."""
         ...
+
+
+class GoalEnv(Protocol):
+    """An environment whose goal can be seen in an observation (Adroit)."""
+
+    def goal_reached(self, obs: Array) -> NDArray[np.bool_]:
+        """Where the goal is met, (T, S) -> (T,)."""
+        ...

@@ -19,6 +19,7 @@ from robot_rl.console import progress_bar
 from robot_rl.data.dataset import Dataset, load_dataset
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Batch, Replay
+from robot_rl.data.reward import RewardRule, goal_reward, relabel
 from robot_rl.data.stats import observation_stats
 from robot_rl.device import DeviceName, pick_device
 from robot_rl.envs import Env, env_spec, make_env
@@ -44,6 +45,7 @@ class PretrainConfig:
     eval_episodes: int = 10  # episodes per evaluation
     holdout: float = 0.0  # share of episodes kept out of training to measure the action error
     successes_only: bool = False  # train on the episodes labelled successful
+    reward: RewardRule = "logged"  # "goal": -1 until the environment's goal is met, instead of what was logged
     checkpoint_every: int = 5_000  # updates between checkpoints
     log_every: int = 200  # updates between log lines
     device: DeviceName = "auto"  # where to train
@@ -71,10 +73,10 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
     torch.set_num_threads(config.threads)
     device = pick_device(config.device)
     dataset = load_dataset(config.data)
-    training, held_out = _split(dataset, config)
+    env = _open_env(config, dataset)
+    training, held_out = (_relabelled(part, env, config) for part in _split(dataset, config))
     replay = Replay.of(dataset.spec, training, device)
     probe = Replay.of(dataset.spec, held_out, device) if held_out else None
-    env = _open_env(config, dataset)
     agent, sampler = _start(config, dataset, training, device)
     log = RunLog(config.out, config, resume_step=agent.updates or None, wandb=config.wandb)
     results: dict[str, float] = {}
@@ -147,6 +149,14 @@ def _split(dataset: Dataset, config: PretrainConfig) -> tuple[list[Episode], lis
     order = torch.randperm(len(episodes), generator=torch.Generator().manual_seed(config.seed)).tolist()
     held = set(order[:count])
     return [e for i, e in enumerate(episodes) if i not in held], [episodes[i] for i in sorted(held)]
+
+
+def _relabelled(episodes: list[Episode], env: Env | None, config: PretrainConfig) -> list[Episode]:
+    if config.reward == "logged":
+        return episodes
+    if env is None:
+        raise ConfigError("--reward goal needs the environment whose goal it is: name it with --env.")
+    return list(relabel(episodes, goal_reward(env)))
 
 
 def _open_env(config: PretrainConfig, dataset: Dataset) -> Env | None:

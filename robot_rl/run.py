@@ -25,12 +25,22 @@ class RunLog:
         config: Resolved config, saved as `config.yaml`.
         resume_step: Drop what was logged after this step; None for a new run.
         wandb: Log to Weights & Biases as well.
+        unit: What steps count, for the plot.
     """
 
-    def __init__(self, path: Path, config: Any, *, resume_step: int | None = None, wandb: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: Any,
+        *,
+        resume_step: int | None = None,
+        wandb: bool = False,
+        unit: str = "gradient updates",
+    ) -> None:
         service = _import_wandb() if wandb else None  # before anything is written
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self._unit = unit
         save_yaml(config, path / "config.yaml")
         self._file = path / "metrics.jsonl"
         kept = [row for row in read_metrics(path) if row["step"] <= (resume_step or 0)] if resume_step else []
@@ -43,7 +53,7 @@ class RunLog:
             )
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Record named scalars at gradient update `step`."""
+        """Record named scalars at `step`."""
         with self._file.open("a") as file:
             file.write(json.dumps({"step": step, **scalars}) + "\n")
         for name, value in scalars.items():
@@ -56,7 +66,7 @@ class RunLog:
         self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
-        plot_curves(self.path)
+        plot_curves(self.path, self._unit)
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
@@ -67,8 +77,8 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
 
 
-def plot_curves(path: Path) -> Path:
-    """Draw every scalar of a run over its updates into `learning_curve.png`."""
+def plot_curves(path: Path, unit: str = "gradient updates") -> Path:
+    """Draw every scalar of a run over its steps into `learning_curve.png`."""
     rows = read_metrics(path)
     names = sorted({k for row in rows for k in row} - {"step"}, key=lambda n: (not n.startswith("eval"), n))
     names = [n for n in names if not n.endswith(("_low", "_high"))][:12]
@@ -83,7 +93,7 @@ def plot_curves(path: Path) -> Path:
         if band:
             axis.fill_between(*zip(*band, strict=True), alpha=0.25, linewidth=0)
         axis.set_title(name, fontsize=9)
-        axis.set_xlabel("gradient updates", fontsize=8)
+        axis.set_xlabel(unit, fontsize=8)
         axis.grid(alpha=0.3)
     for axis in list(axes.flat)[len(names) :]:
         axis.axis("off")

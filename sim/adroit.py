@@ -96,10 +96,10 @@ class Adroit(gym.Wrapper[Array, Array, Any, Any]):
 
     def shows_success(self, observations: Array) -> bool:
         """Whether logged observations, (T+1, S), themselves show success; the first is before any step."""
-        return int(self._in_goal(observations[1:].astype(np.float64)).sum()) >= self.GOAL_STEPS
+        return int(self.goal_reached(observations[1:].astype(np.float64)).sum()) >= self.GOAL_STEPS
 
-    def _in_goal(self, obs: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Where upstream's goal is met, (T, S) -> (T,)."""
+    def goal_reached(self, obs: NDArray[Any]) -> NDArray[np.bool_]:
+        """Where upstream's goal is met in observations, (T, S) -> (T,)."""
         raise NotImplementedError
 
     def _spec(self) -> Spec:
@@ -130,7 +130,7 @@ class Door(Adroit):
 
     GOAL_STEPS = 1
 
-    def _in_goal(self, obs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def goal_reached(self, obs: NDArray[Any]) -> NDArray[np.bool_]:
         return obs[:, self.robot_spec.slice_of("door_hinge")][:, 0] >= 1.35
 
     def _spec(self) -> Spec:
@@ -162,7 +162,7 @@ class Pen(Adroit):
 
     GOAL_STEPS = 20
 
-    def _in_goal(self, obs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def goal_reached(self, obs: NDArray[Any]) -> NDArray[np.bool_]:
         see = self.robot_spec.slice_of
         away = np.linalg.norm(obs[:, see("target_to_pen")], axis=1)
         similarity = (obs[:, see("pen_direction")] * obs[:, see("target_direction")]).sum(1)

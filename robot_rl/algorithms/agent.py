@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robot_rl.data.replay import Batch
 from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import CheckpointError
-from robot_rl.nets.actor import Policy, Scaler
+from robot_rl.nets.actor import Actor, Behaviour, Policy, Scaler
 from robot_rl.spec import Spec
 
 Metrics = dict[str, Tensor]
@@ -21,8 +21,8 @@ class Agent(nn.Module, ABC):
     """Base of the learners.
 
     A subclass creates its networks as attributes, `actor` among them, registers its optimisers in
-    `self.optimisers`, and implements `learn`. Sampling inside `learn` uses `self.generator` alone, so the
-    state below is the whole state.
+    `self.optimisers`, and implements `learn`, which leaves the actor alone while `actor_frozen` is set.
+    Sampling inside `learn` uses `self.generator` alone, so the state below is the whole state.
 
     Args:
         spec: Widths and action bounds.
@@ -30,6 +30,9 @@ class Agent(nn.Module, ABC):
         seed: Of the agent's own generator.
         device: "cpu" or "cuda".
     """
+
+    cfg: Any  # the learner's config dataclass
+    actor: Actor
 
     def __init__(self, spec: Spec, stats: ObservationStats, seed: int, device: str) -> None:
         super().__init__()
@@ -40,6 +43,7 @@ class Agent(nn.Module, ABC):
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.updates = 0
+        self.actor_frozen = False  # critics alone learn: while they get to know new data
 
     @abstractmethod
     def learn(self, batch: Batch) -> Metrics:
@@ -60,7 +64,39 @@ class Agent(nn.Module, ABC):
     @property
     def policy(self) -> Policy:
         """The deterministic policy: raw observation in, executable action out."""
-        return Policy(self.get_submodule("actor"), self.scaler)
+        return Policy(self.actor, self.scaler)
+
+    def take_over(self, former: Agent) -> None:
+        """Go on from `former`, a learner of the same kind: networks, optimisers and update count.
+
+        Raises:
+            CheckpointError: If its networks have other shapes.
+        """
+        mine, theirs = self.state_dict(), former.state_dict()
+        odd = [
+            f"{name} is {tuple(theirs[name].shape) if name in theirs else 'missing'}, wanted {tuple(value.shape)}"
+            for name, value in mine.items()
+            if name not in theirs or theirs[name].shape != value.shape
+        ]
+        if odd:
+            raise CheckpointError(
+                f"The pretrained networks do not fit the options given: {'; '.join(odd[:3])}. Leave out --agent "
+                f"options that change the networks."
+            )
+        self.load_state_dict(theirs)
+        state = former.training_state()
+        self.load_training_state(
+            state | {"generator": self.generator.get_state(), "torch_generator": torch.get_rng_state()}
+        )
+
+    def adopt(self, former: Agent) -> None:
+        """Begin with the actor of `former`, a learner of another kind; everything else is new."""
+        self.actor.adopt(former.actor)
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """The policy as it collects: with its own exploration noise."""
+        return Behaviour(self.actor, self.scaler)
 
     @torch.no_grad()
     def act(self, obs: Tensor) -> Tensor:

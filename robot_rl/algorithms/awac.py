@@ -60,6 +60,8 @@ class AWACConfig:
 class AWAC(Agent):
     """Advantage-weighted actor-critic."""
 
+    actor: GaussianActor
+
     def __init__(
         self, cfg: AWACConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu"
     ) -> None:
@@ -83,10 +85,12 @@ class AWAC(Agent):
         """One critic step, one actor step, one step of the target."""
         loss, metrics = self._critic_loss(batch)
         descend(self.optimisers["critic"], loss)
-        loss, more = self._actor_loss(batch)
-        descend(self.optimisers["actor"], loss)
         polyak(self.target_critic, self.critic, self.cfg.tau)
-        return metrics | more
+        if not self.actor_frozen:
+            loss, more = self._actor_loss(batch)
+            descend(self.optimisers["actor"], loss)
+            metrics |= more
+        return metrics
 
     def _critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         with torch.no_grad():

@@ -28,17 +28,22 @@ class BCConfig:
     batch_size: int = 256  # transitions per gradient step
     weight_decay: float = 0.0  # L2 penalty on the actor
     dropout: float = 0.0  # share of hidden units silenced in training, in [0, 1)
+    exploration: float = 0.1  # std of the noise on actions taken online, of their half range
 
 
 class BC(Agent):
     """Behaviour cloning."""
+
+    actor: DeterministicActor
 
     def __init__(
         self, cfg: BCConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu"
     ) -> None:
         super().__init__(spec, stats, seed, device)
         self.cfg = cfg
-        self.actor = DeterministicActor(spec.obs_dim, spec.action_dim, cfg.hidden, dropout=cfg.dropout)
+        self.actor = DeterministicActor(
+            spec.obs_dim, spec.action_dim, cfg.hidden, dropout=cfg.dropout, exploration=cfg.exploration
+        )
         self.to(self.device)
         self.optimisers["actor"] = adam(self.actor.parameters(), cfg.lr, cfg.weight_decay)
 

@@ -52,6 +52,8 @@ class IQLConfig:
 class IQL(Agent):
     """Implicit Q-learning."""
 
+    actor: GaussianActor
+
     def __init__(
         self, cfg: IQLConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu"
     ) -> None:
@@ -83,9 +85,11 @@ class IQL(Agent):
         descend(self.optimisers["critic"], loss)
         polyak(self.target_critic, self.critic, self.cfg.tau)
         metrics |= more
-        loss, more = self._actor_loss(batch, advantage)
-        descend(self.optimisers["actor"], loss)
-        return metrics | more
+        if not self.actor_frozen:
+            loss, more = self._actor_loss(batch, advantage)
+            descend(self.optimisers["actor"], loss)
+            metrics |= more
+        return metrics
 
     def _value_step(self, batch: Batch, target_q: Tensor) -> tuple[Tensor, Metrics]:
         value = self.value(batch.obs)  # (B,)

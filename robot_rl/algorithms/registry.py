@@ -8,14 +8,21 @@ from robot_rl.algorithms.agent import Agent
 from robot_rl.algorithms.awac import AWAC, AWACConfig
 from robot_rl.algorithms.bc import BC, BCConfig
 from robot_rl.algorithms.iql import IQL, IQLConfig
+from robot_rl.algorithms.sac import SAC, SACConfig
 from robot_rl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from robot_rl.data.stats import ObservationStats
 from robot_rl.spec import Spec
 
-AlgorithmName = Literal["bc", "td3-bc", "awac", "iql"]
-AgentConfig = BCConfig | TD3BCConfig | AWACConfig | IQLConfig
+AlgorithmName = Literal["bc", "td3-bc", "awac", "iql", "sac"]
+AgentConfig = BCConfig | TD3BCConfig | AWACConfig | IQLConfig | SACConfig
 
-CONFIGS: dict[str, type[Any]] = {"bc": BCConfig, "td3-bc": TD3BCConfig, "awac": AWACConfig, "iql": IQLConfig}
+CONFIGS: dict[str, type[Any]] = {
+    "bc": BCConfig,
+    "td3-bc": TD3BCConfig,
+    "awac": AWACConfig,
+    "iql": IQLConfig,
+    "sac": SACConfig,
+}
 
 
 def build_agent(cfg: AgentConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu") -> Agent:
@@ -29,3 +36,5 @@ def build_agent(cfg: AgentConfig, spec: Spec, stats: ObservationStats, *, seed: 
             return AWAC(cfg, spec, stats, seed=seed, device=device)
         case IQLConfig():
             return IQL(cfg, spec, stats, seed=seed, device=device)
+        case SACConfig():
+            return SAC(cfg, spec, stats, seed=seed, device=device)

@@ -39,12 +39,15 @@ class TD3BCConfig:
     policy_delay: int = 2  # critic updates per actor update
     target_noise: float = 0.2  # std of the noise on the target action
     noise_clip: float = 0.5  # bound of that noise
+    exploration: float = 0.1  # std of the noise on actions taken online, of their half range
     critics: int = 2  # ensemble size, the minimum of all is the target
     layer_norm: bool = False  # layer norm in the critics
 
 
 class TD3BC(Agent):
     """TD3+BC."""
+
+    actor: DeterministicActor
 
     def __init__(
         self, cfg: TD3BCConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu"
@@ -59,18 +62,27 @@ class TD3BC(Agent):
         self.optimisers["actor"] = adam(self.actor.parameters(), cfg.lr)
         self.optimisers["critic"] = adam(self.critic.parameters(), cfg.lr)
 
+    def adopt(self, former: Agent) -> None:
+        """As the base; the target actor follows at once."""
+        super().adopt(former)
+        self.target_actor.load_state_dict(self.actor.state_dict())
+
     def learn(self, batch: Batch) -> Metrics:
         """One critic step and, every `policy_delay`, one actor and target step."""
         loss, metrics = self._critic_loss(batch)
         descend(self.optimisers["critic"], loss)
         if self.updates % self.cfg.policy_delay == 0:
-            loss, more = self._actor_loss(batch)
-            self.critic.requires_grad_(False)
-            descend(self.optimisers["actor"], loss)
-            self.critic.requires_grad_(True)
+            if not self.actor_frozen:
+                metrics |= self._actor_step(batch)
             polyak(self.target_critic, self.critic, self.cfg.tau)
             polyak(self.target_actor, self.actor, self.cfg.tau)
-            metrics |= more
+        return metrics
+
+    def _actor_step(self, batch: Batch) -> Metrics:
+        self.critic.requires_grad_(False)
+        loss, metrics = self._actor_loss(batch)
+        descend(self.optimisers["actor"], loss)
+        self.critic.requires_grad_(True)
         return metrics
 
     def _critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
@@ -97,7 +109,8 @@ class TD3BC(Agent):
         return loss, {"actor/loss": loss.detach(), "actor/cloning": cloning.detach()}
 
     def _new_actor(self) -> DeterministicActor:
-        return DeterministicActor(self.spec.obs_dim, self.spec.action_dim, self.cfg.hidden)
+        cfg, spec = self.cfg, self.spec
+        return DeterministicActor(spec.obs_dim, spec.action_dim, cfg.hidden, exploration=cfg.exploration)
 
     def _new_critic(self) -> EnsembleCritic:
         cfg, spec = self.cfg, self.spec

@@ -23,7 +23,7 @@ picture of the learning curve and checkpoints; `--resume` goes on from the last 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, train, and say where things are."""
-    name = _algorithm(argv)
+    name = learner_name(argv)
     config = parse(
         PretrainConfig,
         argv,
@@ -35,15 +35,15 @@ def main(argv: Sequence[str]) -> int:
     out = Console(highlight=False)
     rows = {"run": str(config.out), "curve": str(config.out / "learning_curve.png")}
     if "eval/return" in results:
-        rows["return"] = _with_interval(results, "eval/return", "{:.1f}")
+        rows["return"] = with_interval(results, "eval/return", "{:.1f}")
     if "eval/success" in results:
-        rows["success"] = _with_interval(results, "eval/success", "{:.0%}")
+        rows["success"] = with_interval(results, "eval/success", "{:.0%}")
     out.print(key_value_table(f"{config.algorithm}, {config.steps:,} updates", rows))
     out.print(f"Next: robot-rl evaluate {config.out}   or   robot-rl export {config.out} --out BUNDLE", markup=False)
     return 0
 
 
-def _algorithm(argv: Sequence[str]) -> str:
+def learner_name(argv: Sequence[str], default: str = "bc") -> str:
     """The learner's name decides which options there are, so it is looked up before parsing."""
     words = list(argv)
     for word in words:
@@ -56,9 +56,10 @@ def _algorithm(argv: Sequence[str]) -> str:
         raise ConfigError(f"algorithm: '{name}' is not a learner.{nearest(name, CONFIGS)}")
     if words and not words[0].startswith("-"):
         raise ConfigError(f"'{words[0]}' is not a learner.{nearest(words[0], CONFIGS)}")
-    return "bc"
+    return default
 
 
-def _with_interval(results: dict[str, float], name: str, form: str) -> str:
+def with_interval(results: dict[str, float], name: str, form: str) -> str:
+    """A figure of an evaluation with its 95 % interval, each formatted by `form`."""
     low, high = form.format(results[f"{name}_low"]), form.format(results[f"{name}_high"])
     return f"{form.format(results[name])}  (95 % interval {low} to {high})"

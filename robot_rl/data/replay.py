@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from robot_rl.data.episode import Episode
+from robot_rl.data.transition import Rows
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.spec import Array, Spec
 
@@ -109,12 +110,11 @@ class Replay:
 
     def add(self, episode: Episode) -> None:
         """Append an episode, or a piece of one, transition by transition."""
-        rows = _rows_of(episode).to(self._rows.device)[-self.capacity :]
-        where = (self._next + torch.arange(len(rows), device=self._rows.device)) % self.capacity
-        self._rows[where] = rows
-        self._next = (self._next + len(rows)) % self.capacity
-        self._size = min(self._size + len(rows), self.capacity)
-        self._index()
+        self._put(_rows_of(episode))
+
+    def extend(self, rows: Rows) -> None:
+        """Append transitions as they come over the bridge or from a replay log, (N,)."""
+        self._put(_table_of(rows))
 
     def episodes(self) -> Iterator[Episode]:
         """The stored transitions as episodes, oldest first: the replay is a dataset."""
@@ -128,6 +128,15 @@ class Replay:
         for start, stop in zip(starts, stops, strict=True):
             if stop > start:
                 yield self._episode(rows[start:stop])
+
+    def _put(self, rows: Tensor) -> None:
+        rows = rows.to(self._rows.device)[-self.capacity :]
+        where = (self._next + torch.arange(len(rows), device=self._rows.device)) % self.capacity
+        self._rows[where] = rows
+        self._next = (self._next + len(rows)) % self.capacity
+        self._size = min(self._size + len(rows), self.capacity)
+        if self._usable is not None or bool((rows[:, -1] == _UNSEEN).any()):
+            self._index()
 
     def _episode(self, rows: Array) -> Episode:
         obs, action, reward, _, next_obs, _ = np.split(rows, np.cumsum(self._splits)[:-1], axis=1)
@@ -191,3 +200,10 @@ def _rows_of(episode: Episode) -> Tensor:
         end[-1] = _TRUNCATED
     obs, reward = episode.observations, episode.rewards[:, None]
     return torch.from_numpy(np.hstack([obs[:-1], episode.actions, reward, mask, obs[1:], end]))
+
+
+def _table_of(rows: Rows) -> Tensor:
+    terminated, truncated = rows["terminated"].astype(np.float32), rows["truncated"].astype(np.float32)
+    end = np.where(terminated > 0, _TERMINATED, _TRUNCATED * truncated).astype(np.float32)
+    scalars = [rows["reward"][:, None], 1.0 - terminated[:, None]]
+    return torch.from_numpy(np.hstack([rows["obs"], rows["action"], *scalars, rows["next_obs"], end[:, None]]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import cast
 
@@ -10,23 +11,76 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.data.stats import ObservationStats
+from robot_rl.errors import ConfigError
 from robot_rl.nets.mlp import mlp
 from robot_rl.spec import Spec
 
 
-class DeterministicActor(nn.Module):
-    """a = tanh(f(s)), (B, S) -> (B, A)."""
+class Actor(nn.Module, ABC):
+    """What every actor does: decide, and decide with a given draw of noise.
 
-    def __init__(self, obs_dim: int, action_dim: int, hidden: Sequence[int], *, dropout: float = 0.0) -> None:
+    `net` maps an observation to the mean action (before any squashing) in every kind of actor, so one
+    learner's actor can begin where another's ended (`adopt`).
+    """
+
+    net: nn.Sequential
+
+    @abstractmethod
+    def explore(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """The action under standard normal `noise`, (B, S), (B, A) -> (B, A); zero noise gives `forward`."""
+
+    def adopt(self, other: Actor) -> None:
+        """Take over the weights of another actor's `net`.
+
+        Raises:
+            ConfigError: If the two have other layers.
+        """
+        mine, theirs = list(self.net.parameters()), list(other.net.parameters())
+        if [p.shape for p in mine] != [p.shape for p in theirs]:
+            widths = [[p.shape[0] for p in side if p.ndim == 2] for side in (mine, theirs)]
+            raise ConfigError(
+                f"The new learner's actor has layers of {widths[0]} units, the pretrained one {widths[1]}. "
+                f"Give the new one the same hidden layers."
+            )
+        with torch.no_grad():
+            for own, given in zip(mine, theirs, strict=True):
+                own.copy_(given)
+
+
+class DeterministicActor(Actor):
+    """a = tanh(f(s)), (B, S) -> (B, A).
+
+    Args:
+        obs_dim: S.
+        action_dim: A.
+        hidden: Widths of the hidden layers.
+        dropout: Share of hidden units silenced in training, in [0, 1).
+        exploration: Standard deviation of the noise when exploring, of the action's half range.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        hidden: Sequence[int],
+        *,
+        dropout: float = 0.0,
+        exploration: float = 0.1,
+    ) -> None:
         super().__init__()
         self.net = mlp(obs_dim, hidden, action_dim, dropout=dropout)
+        self.exploration = exploration
 
     def forward(self, obs: Tensor) -> Tensor:
         """The action, (B, A)."""
         return torch.tanh(self.net(obs))
 
+    def explore(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """The action plus Gaussian noise, clipped, (B, A)."""
+        return (self(obs) + self.exploration * noise).clamp(-1.0, 1.0)
 
-class GaussianActor(nn.Module):
+
+class GaussianActor(Actor):
     """a ~ N(mean(s), diag(exp(2 log_std))), with a state-independent, bounded log_std.
 
     Args:
@@ -67,6 +121,10 @@ class GaussianActor(nn.Module):
         """The deterministic action: the mean, clipped to the action bounds, (B, A)."""
         return self.mean(obs).clamp(-1.0, 1.0)
 
+    def explore(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """A clipped draw from the policy, (B, A)."""
+        return (self.mean(obs) + self.std() * noise).clamp(-1.0, 1.0)
+
     def sample(self, mean: Tensor, generator: torch.Generator) -> Tensor:
         """A clipped draw around `mean`, without gradient, (B, A)."""
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
@@ -77,6 +135,56 @@ class GaussianActor(nn.Module):
         z = (action - mean) / self.std()
         log_norm = self.log_std.clamp(*self.bounds).sum() + 0.5 * math.log(2 * math.pi) * action.shape[-1]
         return -0.5 * z.square().sum(-1) - log_norm
+
+
+class SquashedGaussianActor(Actor):
+    """a = tanh(u), u ~ N(f(s), diag(std(s)^2)): the actor of SAC.
+
+    Args:
+        obs_dim: S.
+        action_dim: A.
+        hidden: Widths of the hidden layers.
+        log_std: Bounds of the log standard deviation.
+        first_std: Standard deviation before training, in every state.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        hidden: Sequence[int],
+        *,
+        log_std: tuple[float, float] = (-5.0, 2.0),
+        first_std: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.net = mlp(obs_dim, hidden, action_dim)
+        self.log_std = nn.Linear(hidden[-1], action_dim)
+        nn.init.zeros_(self.log_std.weight)
+        nn.init.constant_(self.log_std.bias, math.log(first_std))
+        self.bounds = log_std
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """The deterministic action tanh(f(s)), (B, A)."""
+        return torch.tanh(self.net(obs))
+
+    def explore(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """A draw from the policy, (B, A)."""
+        mean, log_std = self._moments(obs)
+        return torch.tanh(mean + log_std.exp() * noise)
+
+    def sample(self, obs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """A draw with its log-probability and the deterministic action, (B, A), (B,), (B, A), with gradients."""
+        mean, log_std = self._moments(obs)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        u = mean + log_std.exp() * noise
+        log_normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+        log_slope = 2 * (math.log(2) - u - nn.functional.softplus(-2 * u))  # log(1 - tanh(u)^2)
+        return torch.tanh(u), (log_normal - log_slope).sum(-1), torch.tanh(mean)
+
+    def _moments(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.net[:-1](obs)
+        return self.net[-1](features), self.log_std(features).clamp(*self.bounds)
 
 
 class Scaler(nn.Module):
@@ -121,3 +229,16 @@ class Policy(nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         """Deterministic executable action, (B, S) -> (B, A)."""
         return self.scaler.from_unit(cast("Tensor", self.actor(self.scaler.obs(obs))))
+
+
+class Behaviour(nn.Module):
+    """The policy as it acts while collecting: raw observation and standard normal noise in, action out."""
+
+    def __init__(self, actor: Actor, scaler: Scaler) -> None:
+        super().__init__()
+        self.actor = actor
+        self.scaler = scaler
+
+    def forward(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """Executable action, (B, S), (B, A) -> (B, A)."""
+        return self.scaler.from_unit(self.actor.explore(self.scaler.obs(obs), noise))

@@ -1,0 +1,104 @@
+"""Gathering transitions in an environment by an exploring policy. Needs no torch: actors import it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from robot_rl.data.reward import RewardFn
+from robot_rl.data.transition import Rows, Success, transition_dtype
+from robot_rl.envs import Env
+from robot_rl.spec import Array, Spec
+
+ExploreFn = Callable[[Array, Array], Array]
+"""Raw observation (S,) and standard normal noise (A,) -> executable action (A,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """An episode that ended.
+
+    Args:
+        number: 0 for the first of the run.
+        return_: Undiscounted sum of the rewards that are learned from.
+        length: Control steps.
+        success: Whether the task was achieved; None where the environment does not say.
+    """
+
+    number: int
+    return_: float
+    length: int
+    success: bool | None
+
+
+class Collector:
+    """Steps one environment, an episode after the other.
+
+    Episode i is reset with `seed + i` and draws its noise from a generator of its own, so what happens
+    in it depends on nothing but the policy: a run can be taken up again at any episode's start.
+
+    Args:
+        env: Environment; closing it is the caller's.
+        spec: Its spec.
+        seed: Of episode 0.
+        reward: Replaces the environment's reward; None keeps that.
+        episode: Number of the episode to begin with.
+    """
+
+    def __init__(self, env: Env, spec: Spec, *, seed: int, reward: RewardFn | None = None, episode: int = 0) -> None:
+        self.episode = episode
+        self._env = env
+        self._seed = seed
+        self._reward = reward
+        self._actions = spec.action_dim
+        self._row: Rows = np.zeros(1, transition_dtype(spec.obs_dim, spec.action_dim))
+        self._rng = np.random.default_rng()
+        self._obs: Array | None = None
+        self._return, self._length = 0.0, 0
+
+    @property
+    def between_episodes(self) -> bool:
+        """Whether the next step begins an episode."""
+        return self._obs is None
+
+    def step(self, explore: ExploreFn, version: int) -> tuple[Rows, Finished | None]:
+        """One control step.
+
+        Args:
+            explore: The policy with its exploration noise.
+            version: Of its weights, noted with the transition.
+
+        Returns:
+            The transition, (1,) of `transition_dtype`, a buffer that the next call overwrites; and the episode if
+            it ended here.
+        """
+        obs = self._begin() if self._obs is None else self._obs
+        noise = self._rng.standard_normal(self._actions, dtype=np.float32)
+        action = explore(obs, noise)
+        after, reward, terminated, truncated, info = self._env.step(action)
+        after = np.asarray(after, np.float32)
+        if self._reward is not None:
+            reward = self._reward(after[None])[0]
+        row = self._row[0]
+        row["obs"], row["action"], row["reward"], row["next_obs"] = obs, action, reward, after
+        row["policy_version"], row["terminated"], row["truncated"] = version, terminated, truncated and not terminated
+        row["success"] = Success(info["is_success"]) if "is_success" in info else Success.UNKNOWN
+        self._return += float(reward)
+        self._length += 1
+        self._obs = after
+        ended = terminated or truncated
+        return self._row, self._finish(bool(info["is_success"]) if "is_success" in info else None) if ended else None
+
+    def _begin(self) -> Array:
+        obs, _ = self._env.reset(seed=self._seed + self.episode)
+        self._rng = np.random.default_rng([self._seed, self.episode])
+        self._return, self._length = 0.0, 0
+        return np.asarray(obs, np.float32)
+
+    def _finish(self, success: bool | None) -> Finished:
+        ended = Finished(number=self.episode, return_=self._return, length=self._length, success=success)
+        self.episode += 1
+        self._obs = None
+        return ended
