@@ -35,7 +35,7 @@ def test_what_was_taken_already_is_left_out(tmp_path: Path) -> None:
     assert with_log.append(ONE, 3, numbered(3, 4)) == 2  # 3 and 4 are there
     assert with_log.append(ONE, 0, numbered(0, 7)) == 0
     assert with_log.append(TWO, 100, numbered(100, 2)) == 2  # a session may begin anywhere
-    with pytest.raises(DataError, match="is at transition 7 .* but 9 came next"):
+    with pytest.raises(DataError, match=r"is at transition 7 .* but 9 came next"):
         with_log.append(ONE, 9, numbered(9, 1))
     assert with_log.append(ONE, 9, numbered(9, 1), after_gap=True) == 1
     assert rewards(with_log) == [0, 1, 2, 3, 4, 5, 6, 100, 101, 9]
@@ -170,7 +170,7 @@ def test_other_specs_and_second_writers_are_refused_in_words(tmp_path: Path) -> 
 def test_sessions_are_sixteen_bytes() -> None:
     assert session_bytes("00" * 16) == bytes(16)
     for bad in (b"short", "zz", "00"):
-        with pytest.raises(DataError, match="[Ss]ession"):
+        with pytest.raises(DataError, match=r"[Ss]ession"):
             session_bytes(bad)
 
 
