@@ -9,6 +9,7 @@
     ├── DivergedError           training ran into NaN or infinity
     ├── ParityError             an exported policy does not compute what the trained one does
     ├── LimitError              a command cannot be made safe
+    ├── BridgeError             the link between learner and actors cannot work, or is refused
     └── EnvError                an environment is unknown or its simulator is not installed
 
 Anything else that reaches the command line is a fault of ours (exit status 1).
@@ -49,6 +50,10 @@ class ParityError(RobotRLError):
 
 class LimitError(RobotRLError):
     """A command cannot be made safe; the caller must hold position."""
+
+
+class BridgeError(RobotRLError):
+    """The link between learner and actors cannot work, or is refused; an arm must hold."""
 
 
 class EnvError(RobotRLError):
