@@ -32,7 +32,6 @@ class Agent(nn.Module, ABC):
     """
 
     cfg: Any  # the learner's config dataclass
-    actor: Actor
 
     def __init__(self, spec: Spec, stats: ObservationStats, seed: int, device: str) -> None:
         super().__init__()
@@ -62,9 +61,13 @@ class Agent(nn.Module, ABC):
         )
 
     @property
+    def _actor(self) -> Actor:
+        return cast("Actor", self.get_submodule("actor"))
+
+    @property
     def policy(self) -> Policy:
         """The deterministic policy: raw observation in, executable action out."""
-        return Policy(self.actor, self.scaler)
+        return Policy(self._actor, self.scaler)
 
     def take_over(self, former: Agent) -> None:
         """Go on from `former`, a learner of the same kind: networks, optimisers and update count.
@@ -91,12 +94,12 @@ class Agent(nn.Module, ABC):
 
     def adopt(self, former: Agent) -> None:
         """Begin with the actor of `former`, a learner of another kind; everything else is new."""
-        self.actor.adopt(former.actor)
+        self._actor.adopt(former._actor)
 
     @property
     def behaviour(self) -> Behaviour:
         """The policy as it collects: with its own exploration noise."""
-        return Behaviour(self.actor, self.scaler)
+        return Behaviour(self._actor, self.scaler)
 
     @torch.no_grad()
     def act(self, obs: Tensor) -> Tensor:

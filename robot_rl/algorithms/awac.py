@@ -60,8 +60,6 @@ class AWACConfig:
 class AWAC(Agent):
     """Advantage-weighted actor-critic."""
 
-    actor: GaussianActor
-
     def __init__(
         self, cfg: AWACConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu"
     ) -> None:

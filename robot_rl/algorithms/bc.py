@@ -34,8 +34,6 @@ class BCConfig:
 class BC(Agent):
     """Behaviour cloning."""
 
-    actor: DeterministicActor
-
     def __init__(
         self, cfg: BCConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu"
     ) -> None:

@@ -52,8 +52,6 @@ class IQLConfig:
 class IQL(Agent):
     """Implicit Q-learning."""
 
-    actor: GaussianActor
-
     def __init__(
         self, cfg: IQLConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu"
     ) -> None:

@@ -61,8 +61,6 @@ class SACConfig:
 class SAC(Agent):
     """Soft actor-critic."""
 
-    actor: SquashedGaussianActor
-
     def __init__(
         self, cfg: SACConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu"
     ) -> None:

@@ -47,8 +47,6 @@ class TD3BCConfig:
 class TD3BC(Agent):
     """TD3+BC."""
 
-    actor: DeterministicActor
-
     def __init__(
         self, cfg: TD3BCConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu"
     ) -> None:
