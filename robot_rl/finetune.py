@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -101,22 +101,22 @@ def finetune(config: FinetuneConfig, *, quiet: bool = False) -> dict[str, float]
     return session.results
 
 
-@dataclass
 class _Recent:
-    """The latest episodes, for the log."""
+    """Return and success (NaN where unknown) of the latest 20 episodes, for the log."""
 
-    kept: list[Finished] = field(default_factory=list[Finished])
+    def __init__(self) -> None:
+        self.table = torch.zeros(0, 2, dtype=torch.float64)
 
     def add(self, episode: Finished) -> None:
-        self.kept = [*self.kept[-19:], episode]
+        success = math.nan if episode.success is None else float(episode.success)
+        row = torch.tensor([[episode.return_, success]], dtype=torch.float64)
+        self.table = torch.cat([self.table, row])[-20:]
 
     def scalars(self) -> dict[str, float]:
-        if not self.kept:
+        if not len(self.table):
             return {}
-        found = {"collect/return": float(np.mean([e.return_ for e in self.kept]))}
-        if all(e.success is not None for e in self.kept):
-            found["collect/success"] = float(np.mean([bool(e.success) for e in self.kept]))
-        return found
+        mean, success = self.table.mean(0).tolist()
+        return {"collect/return": mean} | ({} if math.isnan(success) else {"collect/success": success})
 
 
 class _Session:
@@ -134,13 +134,16 @@ class _Session:
         self._envs = (env, _open_env(config, spec))
         self.results: dict[str, float] = {}
         self.saved_at = 0
-        self._recent, self._metrics = _Recent(), {}
+        self._recent = _Recent()
+        self._metrics: dict[str, Tensor] = {}
         self._log = ReplayLog(config.out / "transitions", spec)
         self._name = hashlib.sha256(f"turns {config.seed}".encode()).digest()[:16]
         if resumed:
             self._take_up(resumed[1])
         elif len(self._log):
             raise CheckpointError(f"{config.out} holds transitions but no checkpoint. Choose another --out.")
+        else:
+            self.save()  # so that a run that is killed at once can be resumed
         step = self.learner.interactions
         self.run_log = RunLog(config.out, config, resume_step=step or None, wandb=config.wandb, unit="interactions")
         self._behaviour = act_with_noise(agent)
@@ -196,7 +199,7 @@ class _Session:
             algorithm=self.config.algorithm,
             agent_config=self.config.agent,
             train_config=self.config,
-            progress=learner.state() | {"episode": torch.tensor(self.collector.episode)},
+            progress=learner.state() | {"episode": torch.tensor(self.collector.episode), "recent": self._recent.table},
         )
         self.saved_at = learner.interactions
 
@@ -210,6 +213,7 @@ class _Session:
         self._log.truncate(count)
         self.learner.load_state(state, self._log.read())
         self.collector.episode = int(state["episode"])
+        self._recent.table = state["recent"]
         self.saved_at = count
 
     def _write_metrics(self, now: int) -> None:

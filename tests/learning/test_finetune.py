@@ -1,0 +1,247 @@
+"""Fine-tuning in turns: reproducible, resumable, and on the schedule that was asked for."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from robot_rl.algorithms.awac import AWACConfig
+from robot_rl.algorithms.bc import BCConfig
+from robot_rl.algorithms.registry import AgentConfig, build_agent
+from robot_rl.algorithms.sac import SACConfig
+from robot_rl.algorithms.td3_bc import TD3BCConfig
+from robot_rl.checkpoint import load_agent
+from robot_rl.collect import Collector
+from robot_rl.data.dataset import Dataset, write_dataset
+from robot_rl.data.episode import Episode
+from robot_rl.data.replay import Replay
+from robot_rl.data.replay_log import ReplayLog
+from robot_rl.data.stats import observation_stats
+from robot_rl.data.transition import Rows, transition_dtype
+from robot_rl.envs import env_spec, make_env
+from robot_rl.errors import CheckpointError, ConfigError
+from robot_rl.finetune import FinetuneConfig, finetune
+from robot_rl.online import OnlineConfig, OnlineLearner
+from robot_rl.pretrain import PretrainConfig, pretrain
+from robot_rl.run import read_metrics
+from tests.learning.made import make_episodes, make_spec
+
+ENV = "Pendulum-v1"
+SMALL: dict[str, AgentConfig] = {
+    "awac": AWACConfig(actor_hidden=(16,), critic_hidden=(16,), batch_size=8, dropout=0.1),
+    "td3-bc": TD3BCConfig(hidden=(16,), batch_size=8),
+    "sac": SACConfig(hidden=(16,), batch_size=8, critics=3),
+}
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Dataset:
+    """Random actions in Pendulum."""
+    env = make_env(ENV, max_episode_steps=20)
+    spec, rng = env_spec(env), np.random.default_rng(0)
+    episodes: list[Episode] = []
+    for seed in range(4):
+        obs, actions, rewards = [env.reset(seed=seed)[0]], [], []
+        for _ in range(20):
+            action = rng.uniform(-2, 2, 1).astype(np.float32)
+            after, reward, *_ = env.step(action)
+            obs.append(after)
+            actions.append(action)
+            rewards.append(reward)
+        episodes.append(Episode(observations=np.stack(obs), actions=np.stack(actions), rewards=np.array(rewards)))
+    return write_dataset(tmp_path / "logs", spec, episodes, origin="made")
+
+
+def config(name: str, out: Path, data: Path | None, steps: int = 60, **more: Any) -> FinetuneConfig:
+    settings: dict[str, Any] = {
+        "algorithm": name, "out": out, "agent": SMALL[name], "data": data, "env": ENV, "episode_steps": 15,
+        "steps": steps, "warmup": 20, "eval_every": 30, "eval_episodes": 2, "checkpoint_every": 15, "log_every": 10,
+        "device": "cpu", "seed": 3,
+    }  # fmt: skip
+    return FinetuneConfig(**(settings | more))
+
+
+def assert_same_run(one: Path, two: Path) -> None:
+    first, _ = load_agent(one)
+    second, _ = load_agent(two)
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[key]), key
+    assert read_metrics(one) == read_metrics(two)
+    logs = [ReplayLog(run / "transitions", first.spec) for run in (one, two)]
+    rows = [log.read() for log in logs]
+    for log in logs:
+        log.close()
+    assert rows[0].tobytes() == rows[1].tobytes()
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_resuming_equals_never_having_stopped(name: str, logs: Dataset, tmp_path: Path) -> None:
+    finetune(config(name, tmp_path / "straight", logs.path), quiet=True)
+    finetune(config(name, tmp_path / "halves", logs.path, steps=30), quiet=True)
+    # As if killed later: transitions that no checkpoint knows are in the log.
+    agent, _ = load_agent(tmp_path / "halves")
+    log = ReplayLog(tmp_path / "halves" / "transitions", agent.spec)
+    log.append(bytes(16), 0, np.zeros(7, log.dtype))
+    log.close()
+    torch.manual_seed(99)
+    finetune(config(name, tmp_path / "halves", logs.path, resume=True), quiet=True)
+    assert_same_run(tmp_path / "straight", tmp_path / "halves")
+
+
+def test_ctrl_c_saves_at_the_end_of_the_episode(logs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finetune(config("sac", tmp_path / "straight", logs.path), quiet=True)
+    step, calls = Collector.step, [0]
+
+    def interrupting(self: Collector, *args: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 22:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *args)
+
+    monkeypatch.setattr(Collector, "step", interrupting)
+    with pytest.raises(KeyboardInterrupt, match="saved at interaction 30"):
+        finetune(config("sac", tmp_path / "halves", logs.path), quiet=True)
+    monkeypatch.undo()
+    finetune(config("sac", tmp_path / "halves", logs.path, resume=True), quiet=True)
+    assert_same_run(tmp_path / "straight", tmp_path / "halves")
+
+
+def test_the_same_learner_carries_everything_over_and_another_one_the_actor(logs: Dataset, tmp_path: Path) -> None:
+    for name, cfg in (("td3-bc", SMALL["td3-bc"]), ("bc", BCConfig(hidden=(16,), batch_size=8))):
+        pretrain(
+            PretrainConfig(
+                algorithm=name, data=logs.path, out=tmp_path / name, agent=cfg, steps=5, env="none", device="cpu"
+            ),
+            quiet=True,
+        )
+    never = {"warmup": 100, "steps": 20}
+    finetune(config("td3-bc", tmp_path / "a", None, start=tmp_path / "td3-bc", **never), quiet=True)
+    before, after = load_agent(tmp_path / "td3-bc")[0], load_agent(tmp_path / "a")[0]
+    assert after.updates == before.updates == 5
+    assert all(torch.equal(v, after.state_dict()[k]) for k, v in before.state_dict().items())
+    assert torch.equal(before.training_state()["critic.0.exp_avg"], after.training_state()["critic.0.exp_avg"])
+
+    finetune(config("sac", tmp_path / "b", None, start=tmp_path / "bc", **never), quiet=True)
+    cloned, begun = load_agent(tmp_path / "bc")[0], load_agent(tmp_path / "b")[0]
+    obs = torch.randn(4, 3)
+    assert torch.equal(cloned.eval().act(obs), begun.eval().act(obs))
+
+
+def test_another_shape_of_actor_is_refused_with_both(logs: Dataset, tmp_path: Path) -> None:
+    start = PretrainConfig(
+        algorithm="bc", data=logs.path, out=tmp_path / "bc", agent=BCConfig(hidden=(8,)), steps=1, env="none"
+    )
+    pretrain(start, quiet=True)
+    with pytest.raises(ConfigError, match=r"\[16, 1\].*\[8, 1\]"):
+        finetune(config("sac", tmp_path / "b", None, start=tmp_path / "bc"), quiet=True)
+
+
+def test_an_existing_run_is_not_overwritten(logs: Dataset, tmp_path: Path) -> None:
+    finetune(config("sac", tmp_path / "run", logs.path, steps=15), quiet=True)
+    with pytest.raises(CheckpointError, match="--resume"):
+        finetune(config("sac", tmp_path / "run", logs.path), quiet=True)
+
+
+def test_from_scratch_needs_an_environment(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Nothing to start from"):
+        finetune(config("sac", tmp_path / "run", None, env=""), quiet=True)
+
+
+def test_goal_reward_needs_a_visible_goal(logs: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Pendulum-v1.*does not"):
+        finetune(config("sac", tmp_path / "run", logs.path, reward="goal"), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("utd", -0.5), ("offline_share", 1.5), ("warmup", -1), ("algorithm", "bc")]
+)
+def test_impossible_schedules_are_refused(option: str, value: object, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=str(value)):
+        config("sac", tmp_path, None, **{option: value})
+
+
+# The schedule itself
+
+
+def learner(**schedule: Any) -> OnlineLearner:
+    spec, episodes = make_spec(), make_episodes()
+    cfg = SACConfig(hidden=(8,), batch_size=4, critics=2, bc_weight=0.8)
+    agent = build_agent(cfg, spec, observation_stats(episodes))
+    return OnlineLearner(agent, Replay.of(spec, episodes), OnlineConfig(**schedule), seed=0)
+
+
+def rows(count: int) -> Rows:
+    found = np.zeros(count, transition_dtype(5, 2))
+    found["obs"], found["next_obs"] = np.random.default_rng(0).normal(size=(2, count, 5))
+    return found
+
+
+def test_updates_owed_follow_warmup_and_ratio() -> None:
+    one = learner(warmup=10, critic_warmup=3, utd=0.5)
+    owed: list[int] = []
+    for _ in range(14):
+        one.take(rows(1))
+        owed.append(one.owed)
+    # Nothing before the 10th interaction, then 3 of the critics and one for every second interaction after it.
+    assert owed == [0] * 9 + [3, 3, 4, 4, 5]
+
+
+def test_the_actor_waits_for_the_critics() -> None:
+    one = learner(warmup=1, critic_warmup=2)
+    one.take(rows(3))
+    before = {k: v.clone() for k, v in one.agent.state_dict().items()}
+    moved: list[bool] = []
+    for _ in range(one.owed):
+        one.update()
+        moved.append(any(not torch.equal(v, before[k]) for k, v in one.agent.state_dict().items() if "actor" in k))
+    assert moved == [False, False, True, True]
+
+
+def test_the_cloning_weight_falls_to_nothing() -> None:
+    one = learner(warmup=0, bc_decay=10)
+    weights: list[float] = []
+    for _ in range(12):
+        one.take(rows(1))
+        one.update()
+        weights.append(one.agent.cfg.bc_weight)
+    np.testing.assert_allclose(weights, [0.8 * max(0, 1 - n / 10) for n in range(1, 13)])
+
+
+def test_a_learner_without_cloning_has_nothing_to_decay() -> None:
+    agent = build_agent(AWACConfig(), make_spec(), observation_stats(make_episodes()))
+    with pytest.raises(ConfigError, match="AWAC has no cloning weight"):
+        OnlineLearner(agent, None, OnlineConfig(bc_decay=5), seed=0)
+
+
+# Collecting
+
+
+def test_an_episode_depends_on_its_number_alone() -> None:
+    def collected(first: int, count: int) -> Rows:
+        env: gym.Env[Any, Any] = make_env(ENV, max_episode_steps=10)
+        collector = Collector(env, env_spec(env), seed=5, episode=first)
+        found = [collector.step(lambda _, noise: noise, 1)[0].copy() for _ in range(count)]
+        return np.concatenate(found)
+
+    through, later = collected(0, 30), collected(2, 10)
+    assert through[20:].tobytes() == later.tobytes()
+    assert through["truncated"].tolist() == ([0] * 9 + [1]) * 3
+    np.testing.assert_array_equal(through["next_obs"][:9], through["obs"][1:10])
+
+
+def test_rows_enter_a_replay_as_episodes_do() -> None:
+    spec, episode = make_spec(), make_episodes(1)[0]
+    one = Replay.of(spec, [episode])
+    two = Replay(spec, len(episode))
+    found = np.zeros(len(episode), transition_dtype(5, 2))
+    found["obs"], found["next_obs"] = episode.observations[:-1], episode.observations[1:]
+    found["action"], found["reward"] = episode.actions, episode.rewards
+    found["terminated"][-1] = episode.terminated
+    two.extend(found)
+    draws = [r.sample(64, torch.Generator().manual_seed(0)) for r in (one, two)]
+    assert all(torch.equal(a, b) for a, b in zip(*draws, strict=True))
+    assert [e.terminated for e in two.episodes()] == [True]
