@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Normal
+from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 from robot_rl.algorithms.awac import AWAC, AWACConfig
 from robot_rl.algorithms.iql import IQL, IQLConfig
-from robot_rl.algorithms.steps import polyak
+from robot_rl.algorithms.registry import build_agent
+from robot_rl.algorithms.sac import SAC, SACConfig
+from robot_rl.algorithms.steps import FusedAdam, polyak
 from robot_rl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from robot_rl.data.replay import Batch
 from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import ConfigError
-from robot_rl.nets.actor import GaussianActor, Policy, Scaler
+from robot_rl.nets.actor import GaussianActor, Policy, Scaler, SquashedGaussianActor
 from robot_rl.nets.ensemble import EnsembleCritic
 from tests.learning.made import make_spec
 
@@ -146,3 +148,67 @@ def test_impossible_settings_are_refused_with_their_value() -> None:
         AWACConfig(temperature=-1.0)
     with pytest.raises(ConfigError, match=r"expectile is 1\.5"):
         IQLConfig(expectile=1.5)
+
+
+def test_squashed_log_prob_equals_torchs_transformed_normal() -> None:
+    actor = SquashedGaussianActor(5, 2, (8,), first_std=0.7)
+    obs = torch.randn(16, 5)
+    action, log_prob, _ = actor.sample(obs, torch.Generator().manual_seed(0))
+    mean, log_std = actor._moments(obs)
+    same = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform())
+    torch.testing.assert_close(log_prob, same.log_prob(action.clamp(-0.999999, 0.999999)).sum(-1), rtol=1e-3, atol=1e-3)
+    assert log_std.exp().unique().item() == pytest.approx(0.7)
+
+
+def test_no_noise_is_the_deterministic_action_for_every_actor() -> None:
+    obs = torch.randn(4, 5)
+    for cfg in (SACConfig(), AWACConfig(), TD3BCConfig()):
+        agent = build_agent(cfg, SPEC, STATS)
+        assert torch.equal(agent.behaviour(obs, torch.zeros(4, 2)), agent.policy(obs))
+        assert not torch.equal(agent.behaviour(obs, torch.ones(4, 2)), agent.policy(obs))
+
+
+def test_sac_target_is_the_minimum_of_the_drawn_critics() -> None:
+    agent = SAC(SACConfig(critics=3, target_critics=3, layer_norm=False, backup_entropy=True, alpha=0.2), SPEC, STATS)
+    batch = unit_batch()
+    for net in (agent.target_critic, agent.critic):
+        for parameter in net.parameters():
+            nn.init.zeros_(parameter)
+    agent.target_critic.net[-1].bias += torch.tensor([5.0, 4.0, 6.0]).view(3, 1, 1)
+    kept = agent.generator.get_state()
+    _, logp, _ = agent.actor.sample(batch.next_obs, agent.generator)
+    agent.generator.set_state(kept)
+    loss, _ = agent._critic_loss(batch)
+    target = batch.reward + 0.99 * batch.mask * (4.0 - 0.2 * logp)
+    assert loss.item() == pytest.approx(3 * target.square().mean().item(), rel=1e-5)
+
+
+def test_sac_filter_clones_only_what_the_critics_prefer() -> None:
+    batch = unit_batch()
+    for preference, share in ((-1.0, 0.0), (1.0, 1.0)):
+        agent = SAC(SACConfig(critics=2, bc_weight=1.0, bc_filter=True, layer_norm=False), SPEC, STATS)
+        values = iter([torch.zeros(2, 8), torch.full((2, 8), preference)])  # of the policy's action, of the logged one
+        agent.critic.forward = lambda *_: next(values)
+        _, _, metrics = agent._actor_loss(batch)
+        assert metrics["actor/cloned_share"].item() == share
+
+
+def test_sac_temperature_rises_while_entropy_is_low() -> None:
+    agent = SAC(SACConfig(target_entropy=0.0), SPEC, STATS)
+    before = agent.log_alpha.item()
+    agent._alpha_step(torch.full((8,), 2.0))  # entropy -2
+    assert agent.log_alpha.item() > before
+
+
+def test_fused_adam_equals_torchs_to_the_last_bit() -> None:
+    def run(kind: type[torch.optim.Adam]) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        weights = [torch.randn(3, 4, requires_grad=True), torch.randn(4, requires_grad=True)]
+        optimiser = kind(weights, lr=0.1, weight_decay=0.01, fused=True)
+        for _ in range(4):
+            optimiser.zero_grad()
+            sum((w**2).sum() for w in weights).backward()
+            optimiser.step()
+        return weights
+
+    assert all(torch.equal(a, b) for a, b in zip(run(torch.optim.Adam), run(FusedAdam), strict=True))

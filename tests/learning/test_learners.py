@@ -8,6 +8,7 @@ from robot_rl.algorithms.awac import AWACConfig
 from robot_rl.algorithms.bc import BCConfig
 from robot_rl.algorithms.iql import IQLConfig
 from robot_rl.algorithms.registry import AgentConfig, build_agent
+from robot_rl.algorithms.sac import SACConfig
 from robot_rl.algorithms.td3_bc import TD3BCConfig
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Replay
@@ -62,8 +63,9 @@ def test_cloning_gives_the_mean_of_the_data() -> None:
             weighting="exp",
         ),
         IQLConfig(hidden=(32, 32), lr=3e-3, batch_size=128, expectile=0.7, beta=3.0),
+        SACConfig(hidden=(32, 32), lr=3e-3, batch_size=128, critics=3, bc_weight=0.3, bc_filter=True, alpha=0.01),
     ],
-    ids=["td3-bc", "awac-softmax", "awac-exp", "iql"],
+    ids=["td3-bc", "awac-softmax", "awac-exp", "iql", "sac"],
 )
 def test_reward_pulls_the_policy_to_the_better_actions(cfg: AgentConfig) -> None:
     # TD3+BC first overshoots, on a critic that is still a slope, and comes back

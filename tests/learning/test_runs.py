@@ -13,6 +13,7 @@ from robot_rl.algorithms.awac import AWAC, AWACConfig
 from robot_rl.algorithms.bc import BCConfig
 from robot_rl.algorithms.iql import IQLConfig
 from robot_rl.algorithms.registry import AgentConfig
+from robot_rl.algorithms.sac import SACConfig
 from robot_rl.algorithms.td3_bc import TD3BCConfig
 from robot_rl.checkpoint import load_agent, load_policy
 from robot_rl.data.dataset import Dataset
@@ -26,6 +27,7 @@ SMALL = {
     "td3-bc": TD3BCConfig(hidden=(16,), batch_size=8),
     "awac": AWACConfig(actor_hidden=(16,), critic_hidden=(16,), batch_size=8),
     "iql": IQLConfig(hidden=(16,), batch_size=8, dropout=0.1),
+    "sac": SACConfig(hidden=(16,), batch_size=8, critics=3, bc_weight=1.0),
 }
 
 
