@@ -59,12 +59,31 @@ class Policy:
         folder = path.parent if path.name == MODEL_FILE else path
         model, certificate = _read(folder)
         contract = _verified(folder, model, certificate)
+        policy = Policy.from_bytes(model, str(folder / MODEL_FILE))
+        if policy.contract != contract:
+            raise BundleError(f"{folder}: {CERTIFICATE_FILE} and the metadata of {MODEL_FILE} disagree. Export again.")
+        return policy
+
+    @staticmethod
+    def from_bytes(model: bytes, where: str) -> Policy:
+        """A policy from the bytes of `policy.onnx`, whose SHA-256 the caller has checked.
+
+        Args:
+            model: ONNX file with the contract in its metadata.
+            where: Where it came from, for messages.
+
+        Raises:
+            BundleError: If it is no such file, or the graph's sizes are not the spec's.
+        """
         try:
             session = ort.InferenceSession(model, session_options(), providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-            raise BundleError(f"{folder / MODEL_FILE}: ONNX Runtime refuses it ({error}). Export again.") from error
-        _require_same_contract(session, contract, folder)
-        _require_sizes(session, contract, folder)
+            raise BundleError(f"{where}: ONNX Runtime refuses it ({error}). Export again.") from error
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        if text is None:
+            raise BundleError(f"{where} carries no contract (metadata '{METADATA_KEY}'). Use `robot-rl export`.")
+        contract = Contract.from_json(text, where)
+        _require_sizes(session, contract, where)
         return Policy(session, contract)
 
     def act(self, obs: Array) -> Array:
@@ -121,16 +140,7 @@ def _verified(folder: Path, model: bytes, certificate: dict[str, Any]) -> Contra
     return Contract.from_json(json.dumps(certificate["contract"]), str(folder / CERTIFICATE_FILE))
 
 
-def _require_same_contract(session: Any, contract: Contract, folder: Path) -> None:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    file = folder / MODEL_FILE
-    if text is None:
-        raise BundleError(f"{file} carries no contract (metadata '{METADATA_KEY}'). Use `robot-rl export`.")
-    if Contract.from_json(text, str(file)) != contract:
-        raise BundleError(f"{folder}: {CERTIFICATE_FILE} and the metadata of {MODEL_FILE} disagree. Export again.")
-
-
-def _require_sizes(session: Any, contract: Contract, folder: Path) -> None:
+def _require_sizes(session: Any, contract: Contract, where: str) -> None:
     spec = contract.spec
     for nodes, name, size in (
         (session.get_inputs(), INPUT_NAME, spec.obs_dim),
@@ -139,6 +149,5 @@ def _require_sizes(session: Any, contract: Contract, folder: Path) -> None:
         found = [(n.name, n.type, n.shape[-1]) for n in nodes]
         if found != [(name, "tensor(float)", size)]:
             raise BundleError(
-                f"{folder / MODEL_FILE}: the graph has {found}, the contract says '{name}', float32, {size} "
-                f"numbers. Export again."
+                f"{where}: the graph has {found}, the contract says '{name}', float32, {size} numbers. Export again."
             )

@@ -127,9 +127,11 @@ class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
     """Answer to a hello.
 
     Args:
+        actor: Session of the actor that is meant.
         expected: The sequence that the learner wants next; all below it are stored or given up.
     """
 
+    actor: Session
     expected: Count
 
 
@@ -143,11 +145,13 @@ class Ack(Message, frozen=True, kw_only=True, tag="ack"):
     """How far the learner is.
 
     Args:
+        actor: Session of the actor that is meant.
         durable: All transitions below this sequence survive a power cut there; the actor may delete them.
         expected: The sequence that the learner wants next.
         again: It got one beyond `expected`: send from there.
     """
 
+    actor: Session
     durable: Count
     expected: Count
     again: bool
@@ -222,7 +226,7 @@ def encode(message: Message) -> bytearray:
     return frame
 
 
-def decode_from_actor(frame: bytes) -> FromActor:
+def decode_from_actor(frame: bytes | memoryview) -> FromActor:
     """The message in a frame that an actor sent.
 
     Raises:
@@ -231,7 +235,7 @@ def decode_from_actor(frame: bytes) -> FromActor:
     return _decode(frame, _from_actor, MAX_FROM_ACTOR)
 
 
-def decode_from_learner(frame: bytes) -> FromLearner:
+def decode_from_learner(frame: bytes | memoryview) -> FromLearner:
     """The message in a frame that a learner sent.
 
     Raises:
@@ -240,10 +244,10 @@ def decode_from_learner(frame: bytes) -> FromLearner:
     return _decode(frame, _from_learner, MAX_FROM_LEARNER)
 
 
-def _decode(frame: bytes, decoder: msgspec.msgpack.Decoder[M], limit: int) -> M:
+def _decode(frame: bytes | memoryview, decoder: msgspec.msgpack.Decoder[M], limit: int) -> M:
     if len(frame) > limit:
         raise BadMessage("oversized", f"a message of {len(frame)} bytes; the limit is {limit}")
-    if len(frame) < FRAME.size or not frame.startswith(MAGIC):
+    if len(frame) < FRAME.size or bytes(frame[:3]) != MAGIC:
         raise BadMessage("malformed", f"{len(frame)} bytes that are no frame")
     _, version, crc = FRAME.unpack_from(frame)
     if version != PROTOCOL:

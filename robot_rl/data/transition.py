@@ -28,9 +28,10 @@ def transition_dtype(obs_dim: int, action_dim: int) -> np.dtype[np.void]:
     """Record of a transition.
 
     Fields: `obs` (S,) raw; `action` (A,) as executed; `reward`; `next_obs` (S,); `policy_version` that acted
-    (0 where none did); `terminated` and `truncated`, 0 or 1; `intervention`, 1 where a person commanded;
-    `success`, a `Success`. All of an episode's transitions are consecutive; its last one has `terminated` or
-    `truncated` set.
+    (0 where none did); `terminated` and `truncated`, 0 or 1; `starts`, 1 at the first of an episode;
+    `intervention`, 1 where a person commanded; `success`, a `Success`; `spare`, zeros. An episode's transitions
+    are consecutive in their session and its last one has `terminated` or `truncated` set, unless the actor
+    was killed in between: then the next one with `starts` follows without.
 
     Args:
         obs_dim: S.
@@ -44,8 +45,10 @@ def transition_dtype(obs_dim: int, action_dim: int) -> np.dtype[np.void]:
         ("policy_version", "<u4"),
         ("terminated", "u1"),
         ("truncated", "u1"),
+        ("starts", "u1"),
         ("intervention", "u1"),
         ("success", "i1"),
+        ("spare", "u1", (3,)),
     ]
     return np.dtype(fields)
 

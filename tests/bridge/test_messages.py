@@ -33,9 +33,9 @@ EXAMPLES: dict[str, m.Message] = {
         clock_us=123_456_789,
         hold="paused",
     ),
-    "welcome": m.Welcome(session=LEARNER, sequence=1, expected=5),
+    "welcome": m.Welcome(session=LEARNER, sequence=1, actor=ACTOR, expected=5),
     "refusal": m.Refusal(session=LEARNER, sequence=2, reason="other spec"),
-    "ack": m.Ack(session=LEARNER, sequence=3, durable=6, expected=7, again=False),
+    "ack": m.Ack(session=LEARNER, sequence=3, actor=ACTOR, durable=6, expected=7, again=False),
     "weights": m.Weights(session=LEARNER, sequence=4, version=4, sha256="a" * 64, spec_digest="b" * 64, model=b"onnx"),
     "learner_beat": m.LearnerBeat(
         session=LEARNER, sequence=5, command="run", reason="", newest_version=4, clock_us=123_456_789

@@ -1,0 +1,266 @@
+"""The robot's end of the bridge. No torch; safe to call from a control tick."""
+
+from __future__ import annotations
+
+import math
+import struct
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from deploy.bridge.address import checked_address
+from deploy.bridge.keys import Keys
+from deploy.bridge.loader import PolicyLoader
+from deploy.bridge.messages import EpisodeEnd, Intervention
+from deploy.bridge.sender import Sender
+from deploy.bridge.spool import SpoolOptions, open_spools
+from deploy.policy import Policy
+from robot_rl.data.durable import FolderLock
+from robot_rl.data.transition import Success
+from robot_rl.errors import BridgeError
+from robot_rl.spec import Array, Spec
+
+ALIVE_S = 2.0
+_FACTS = struct.Struct("<I5b3x")  # policy_version, terminated, truncated, starts, intervention, success
+
+
+class ActorLink:
+    """Delivers every transition to the learner exactly once; brings weights and commands back.
+
+    Each control tick: act; `publish`; `take_policy`; hold while `hold` says why.
+
+    Args:
+        address: The learner's, "tcp://HOST:PORT".
+        spool_dir: Folder for transitions that the learner has not stored yet; kept over restarts.
+        spec: Of the robot and task; a learner of another spec refuses in words.
+        policy: What the actor acts with at the start; None where it has nothing yet.
+        max_policy_age_s: `hold` speaks up when the policy was last known to be the newest longer ago, s.
+        keys: Needed beyond loopback.
+        name: For people.
+        options: Durability and limits of the spool.
+        heartbeat_s: Between heartbeats, s.
+
+    Raises:
+        BridgeError: If the address is not loopback and there are no keys, or the spool cannot be written.
+        ConfigError: If address or keys are wrong.
+        DataError: If another process uses the spool.
+        SpecMismatch: If the spool holds transitions of another spec.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        spool_dir: Path,
+        spec: Spec,
+        *,
+        policy: Policy | None = None,
+        max_policy_age_s: float = math.inf,
+        keys: Keys | None = None,
+        name: str = "actor",
+        options: SpoolOptions | None = None,
+        heartbeat_s: float = 0.2,
+    ) -> None:
+        address = checked_address(address, keyed=keys is not None)
+        self.spec = spec
+        self.policy_version = policy.contract.weight_version if policy else 0
+        self._policy = policy
+        self._max_age_s = max_policy_age_s
+        with ExitStack() as undo:
+            self._lock = FolderLock(Path(spool_dir), "Spool")
+            undo.callback(self._lock.release)
+            spools = open_spools(Path(spool_dir), spec, options or SpoolOptions())
+            for spool in spools:
+                undo.callback(spool.close)
+            self._loader = PolicyLoader(spec)
+            undo.callback(self._loader.close)
+            self._sender = Sender(
+                address, name, spec, spools=spools, keys=keys, loader=self._loader, heartbeat_s=heartbeat_s
+            )
+            undo.pop_all()
+        self._spool = spools[-1]
+        self.session = self._spool.session
+        self._started = time.monotonic()
+        self._build_record()
+        self._episode, self._length, self._return, self._intervening = 0, 0, 0.0, False
+        self._closed = False
+
+    def _build_record(self) -> None:
+        s, a, dtype = self.spec.obs_dim, self.spec.action_dim, self._spool.dtype
+        self._row = bytearray(dtype.itemsize)
+        self._row_view = memoryview(self._row)
+        self._floats = np.frombuffer(self._row, "<f4", count=2 * s + a + 1)
+        self._obs, self._action = self._floats[:s], self._floats[s : s + a]
+        self._reward_at, self._next_obs = s + a, self._floats[s + a + 1 :]
+        self._facts_at = self._floats.nbytes
+        self._obs_shape, self._action_shape = (s,), (a,)
+
+    def publish(
+        self,
+        obs: Array,
+        action: Array,
+        reward: float,
+        next_obs: Array,
+        *,
+        terminated: bool = False,
+        truncated: bool = False,
+        intervention: bool = False,
+        success: Success = Success.UNKNOWN,
+    ) -> int:
+        """Take one transition: on disk when this returns, with the learner soon after.
+
+        Args:
+            obs: Raw observation, (S,).
+            action: As executed, (A,).
+            reward: Of this step.
+            next_obs: Raw observation after it, (S,).
+            terminated: The task ended: nothing follows.
+            truncated: The episode was cut, by a time limit or a stop.
+            intervention: A person commanded this step.
+            success: Of the episode, as known at this step.
+
+        Returns:
+            Its sequence in this session.
+
+        Raises:
+            BridgeError: If it could not be stored (spool full, disk full), or is not finite or of another
+                shape; the arm must stop safely.
+        """
+        if obs.shape != self._obs_shape or next_obs.shape != self._obs_shape or action.shape != self._action_shape:
+            raise BridgeError(
+                f"A transition of shapes {obs.shape}, {action.shape}, {next_obs.shape}; the spec has "
+                f"{self._obs_shape}, {self._action_shape}, {self._obs_shape}."
+            )
+        self._obs[:] = obs
+        self._action[:] = action
+        self._floats[self._reward_at] = reward
+        self._next_obs[:] = next_obs
+        if not math.isfinite(np.dot(self._floats, self._floats)):
+            raise BridgeError("A transition holds NaN, infinity or a number beyond 1e18; it was not taken.")
+        _FACTS.pack_into(
+            self._row,
+            self._facts_at,
+            self.policy_version,
+            terminated,
+            truncated,
+            self._length == 0,
+            intervention,
+            success,
+        )
+        sequence = self._spool.append(self._row_view)
+        self._length += 1
+        self._return += reward
+        if intervention is not self._intervening:
+            self._intervening = intervention
+            self._sender.news.append(Intervention(session=self.session, sequence=sequence, active=intervention))
+        if terminated or truncated:
+            self._end_episode(sequence, success)
+        return sequence
+
+    def _end_episode(self, sequence: int, success: Success) -> None:
+        end = EpisodeEnd(
+            session=self.session,
+            sequence=sequence + 1,
+            episode=self._episode,
+            length=self._length,
+            total_reward=self._return,
+            success=int(success),
+        )
+        self._sender.news.append(end)
+        self._episode, self._length, self._return = self._episode + 1, 0, 0.0
+
+    def take_policy(self) -> Policy | None:
+        """The newest policy, once, verified and warmed up; None where nothing newer came.
+
+        From now on transitions carry its version. The one it replaces must not be used any more.
+        """
+        policy = self._loader.take(self._policy)
+        if policy is not None:
+            self._policy = policy
+            self.policy_version = policy.contract.weight_version
+        return policy
+
+    @property
+    def policy_age_s(self) -> float:
+        """Seconds since the policy in use was last known to be the learner's newest; since the start before that.
+
+        It grows while the learner is silent, and while a newer version could not be loaded.
+        """
+        heard = self._sender.heard
+        if heard.newest_version <= self.policy_version:
+            self._started = max(self._started, heard.newest_at)
+        return time.monotonic() - self._started
+
+    @property
+    def learner_alive(self) -> bool:
+        """Whether the learner was heard within the last 2 s."""
+        return time.monotonic() - self._sender.heard.at < ALIVE_S
+
+    @property
+    def paused(self) -> bool:
+        """Whether the learner asked to pause."""
+        return self._sender.heard.command == "pause"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the learner asked to stop: the actor should end."""
+        return self._sender.heard.command == "stop"
+
+    @property
+    def refusal(self) -> str:
+        """Why the learner refuses this actor; empty while it does not."""
+        return self._sender.heard.refusal
+
+    @property
+    def hold(self) -> str:
+        """Why the arm must hold now, in words; empty while it may move."""
+        heard, age = self._sender.heard, self.policy_age_s
+        reason = ""
+        if heard.refusal:
+            reason = f"refused: {heard.refusal}"
+        elif heard.command != "run":
+            reason = f"{heard.command}: {heard.reason}" if heard.reason else heard.command
+        elif age > self._max_age_s:
+            why = self._loader.trouble or ("" if self.learner_alive else "the learner is silent")
+            reason = f"the policy is {age:.1f} s old, at most {self._max_age_s:g} s are allowed. {why}".rstrip()
+        acting = self._sender.acting
+        acting.policy_version, acting.policy_age_s, acting.hold = self.policy_version, age, reason
+        return reason
+
+    @property
+    def backlog(self) -> int:
+        """Transitions that the learner has not stored yet."""
+        return self._sender.backlog
+
+    @property
+    def taken(self) -> int:
+        """Transitions of this session so far; the next one's sequence."""
+        return self._spool.taken
+
+    @property
+    def latency_us(self) -> int:
+        """Last measured round trip to the learner, us."""
+        return self._sender.heard.latency_us
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Counts of what went over the wire and what was wrong with it."""
+        return {**self._sender.heard.counters, "rejected_weights": self._loader.rejected}
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until the learner has stored everything; False if it has not after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while self.backlog:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def close(self) -> None:
+        """End the link; what the learner has not stored stays in the spool. The second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._sender.close()
+            self._loader.close()
+            self._lock.release()

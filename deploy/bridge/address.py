@@ -1,0 +1,43 @@
+"""Where learner and actors meet. Beyond this machine, only with keys."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from robot_rl.errors import BridgeError, ConfigError
+
+DEFAULT_ADDRESS = "tcp://127.0.0.1:5757"
+_SHAPE = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^:/\[\]]+):(\d{1,5}|\*)")
+
+
+def checked_address(address: str, *, keyed: bool) -> str:
+    """The address in the form that ZeroMQ takes, once it is found safe.
+
+    Args:
+        address: "tcp://HOST:PORT".
+        keyed: Whether CURVE keys are in use.
+
+    Raises:
+        ConfigError: If it is no such address.
+        BridgeError: If it is not loopback and there are no keys.
+    """
+    found = _SHAPE.fullmatch(address)
+    if found is None:
+        raise ConfigError(f"'{address}' is no bridge address. Write tcp://HOST:PORT, such as {DEFAULT_ADDRESS}.")
+    host = found[1].strip("[]")
+    if host == "localhost":
+        return f"tcp://127.0.0.1:{found[2]}"
+    if not keyed and not _is_loopback(host):
+        raise BridgeError(
+            f"{address} is not loopback, and without keys anyone on the network could feed the learner or drive the "
+            f"arm. Make keys (`robot-rl keys new`, `robot-rl keys allow`) and give --keys, or use 127.0.0.1."
+        )
+    return address
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, or "*"
+        return False

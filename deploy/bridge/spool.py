@@ -1,0 +1,300 @@
+"""The actor's spool: every transition is on disk before it counts as taken, until the learner has stored it.
+
+A folder holds one sub-folder a session, its name a running number and the session in hexadecimal:
+
+    session.json       spec, record size, and the boot of the machine during which it was made
+    N.spool            a segment; N is the sequence of its first record, 20 digits
+    acknowledged       8 bytes, little-endian: all sequences below are stored by the learner
+
+A record is a transition (`robot_rl.data.transition`) and a CRC-32 over it and its sequence. A process killed
+at any moment goes on with the same session and the next sequence. After a reboot the tail may be gone (at
+most `sync_ms` of it), and the learner may already have what is gone: numbers must not be used twice, so a
+new session begins, and what is left of the old one is sent first. No torch.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import threading
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from robot_rl.data.durable import GroupCommit, append_whole, sync_folder
+from robot_rl.data.spec_file import read_spec_file, write_spec_file
+from robot_rl.data.transition import Rows, transition_dtype
+from robot_rl.errors import BridgeError
+from robot_rl.spec import Spec
+
+META_FILE = "session.json"
+ACKNOWLEDGED_FILE = "acknowledged"
+CRC = struct.Struct("<I")
+_BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpoolOptions:
+    """How a spool keeps transitions."""
+
+    sync_ms: float = 100.0  # a power cut loses at most the appends of this long; 0 syncs each one, on the tick
+    limit_bytes: int = 2 * 2**30  # most that may wait for the learner; beyond it the arm stops
+    segment_records: int = 16_384  # transitions of a file
+
+
+class Spool:
+    """One session's transitions on disk. `append` is for one thread, the rest for one other.
+
+    Args:
+        folder: Of the session; `open_spools` makes it.
+        spec: Gives the widths.
+        options: Durability and limits.
+
+    Raises:
+        SpecMismatch: If it holds transitions of another spec.
+    """
+
+    def __init__(self, folder: Path, spec: Spec, options: SpoolOptions) -> None:
+        self.folder = folder
+        self.session = bytes.fromhex(folder.name.partition("-")[2])
+        self.dtype = transition_dtype(spec.obs_dim, spec.action_dim)
+        remedy = (
+            f"It may hold transitions that no learner has stored. Start the actor once more with the old spec so that "
+            f"it can deliver them, or give another spool folder, or remove {folder}."
+        )
+        self.boot = str(read_spec_file(folder / META_FILE, spec, f"the spool {folder}", remedy).get("boot", ""))
+        self._row_bytes = self.dtype.itemsize
+        self._record_bytes = self._row_bytes + CRC.size
+        self._sync_ms = options.sync_ms
+        self._limit_records = max(1, options.limit_bytes // self._record_bytes)
+        self._segment_records = options.segment_records
+        self._segments: list[int] = []  # sequence of the first record of each
+        self._change = threading.Lock()  # guards `_segments` and the descriptors against the other thread
+        self._unsynced: list[int] = []  # descriptors of full segments
+        self._recover()
+        self._commit = GroupCommit(self._sync, options.sync_ms / 1000)
+
+    @property
+    def oldest(self) -> int:
+        """Sequence of the oldest transition that is not acknowledged; `taken` where there is none."""
+        return self._acknowledged
+
+    @property
+    def taken(self) -> int:
+        """Sequence of the next transition: all below it are on disk."""
+        return self._taken
+
+    @property
+    def backlog(self) -> int:
+        """Transitions that wait for the learner."""
+        return self._taken - self._acknowledged
+
+    def append(self, row: memoryview) -> int:
+        """Store one transition.
+
+        Args:
+            row: Its record, `dtype.itemsize` bytes.
+
+        Returns:
+            Its sequence.
+
+        Raises:
+            BridgeError: If it could not be stored, so that the arm must stop; the spool is as before.
+        """
+        sequence = self._taken
+        if sequence - self._acknowledged >= self._limit_records:
+            raise BridgeError(
+                f"The spool {self.folder} is full: {self.backlog:,} transitions wait for the learner, the limit is "
+                f"{self._limit_records:,}. Nothing is lost. Start the learner, or raise the limit."
+            )
+        if sequence - self._segments[-1] >= self._segment_records:
+            self._rotate()
+        try:
+            crc = CRC.pack(zlib.crc32(row, sequence & 0xFFFFFFFF))
+            self._end = append_whole(self._fd, (row, crc), self._end)
+            self._taken = sequence + 1
+            if self._sync_ms <= 0:
+                os.fdatasync(self._fd)
+        except OSError as error:
+            raise _disk_error(self.folder, error) from error
+        self._commit.mark()
+        if self._commit.error is not None:
+            raise _disk_error(self.folder, self._commit.error)
+        return sequence
+
+    def read(self, start: int, limit: int) -> tuple[bytes, int]:
+        """Records from sequence `start` on, without their CRC.
+
+        Args:
+            start: Not below `oldest`.
+            limit: Most records; fewer come at the end of a segment.
+
+        Returns:
+            Their bytes, and how many.
+        """
+        with self._change:
+            i = max(k for k, first in enumerate(self._segments) if first <= start)
+            first = self._segments[i]
+            stop = self._segments[i + 1] if i + 1 < len(self._segments) else self._taken
+        count = min(limit, stop - start)
+        if count <= 0:
+            return b"", 0
+        with self._file(first).open("rb", buffering=0) as handle:
+            block = os.pread(handle.fileno(), count * self._record_bytes, (start - first) * self._record_bytes)
+        records = np.frombuffer(block, np.uint8).reshape(count, self._record_bytes)
+        return records[:, : self._row_bytes].tobytes(), count
+
+    def rows(self) -> Rows:
+        """What waits for the learner, (N,) of `dtype`, for looking at."""
+        parts: list[bytes] = []
+        at = self.oldest
+        while at < self._taken:
+            block, count = self.read(at, self._segment_records)
+            parts.append(block)
+            at += count
+        return np.frombuffer(b"".join(parts), self.dtype)
+
+    def acknowledge(self, below: int) -> None:
+        """The learner has stored every transition below this sequence: delete what is wholly stored."""
+        below = min(below, self._taken)
+        if below <= self._acknowledged:
+            return
+        self._acknowledged = below
+        os.pwrite(self._ack_fd, struct.pack("<Q", below), 0)
+        with self._change:
+            gone = [first for first, end in zip(self._segments, self._segments[1:], strict=False) if end <= below]
+            del self._segments[: len(gone)]
+        for first in gone:
+            self._file(first).unlink()
+
+    def close(self) -> None:
+        """Sync and let go; what waits for the learner stays."""
+        self._commit.close()
+        self._sync()
+        with self._change:
+            for fd in (self._fd, self._ack_fd):
+                if fd >= 0:
+                    os.close(fd)
+            self._fd = self._ack_fd = -1
+
+    def remove(self) -> None:
+        """Close, and delete the folder."""
+        self.close()
+        shutil.rmtree(self.folder)
+
+    def _file(self, first: int) -> Path:
+        return self.folder / f"{first:020d}.spool"
+
+    def _rotate(self) -> None:
+        try:
+            fd = os.open(self._file(self._taken), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise _disk_error(self.folder, error) from error
+        with self._change:
+            self._unsynced.append(self._fd)
+            self._segments.append(self._taken)
+            self._fd, self._end = fd, 0
+
+    def _sync(self) -> None:
+        with self._change:
+            full, self._unsynced = self._unsynced, []
+            current = os.dup(self._fd) if self._fd >= 0 else -1
+        for fd in [*full, current]:
+            if fd >= 0:
+                os.fdatasync(fd)
+                os.close(fd)
+        if full:
+            sync_folder(self.folder)
+
+    def _recover(self) -> None:
+        """Find the last whole record; what a power cut left behind it is cut off."""
+        self._segments = sorted(int(f.stem) for f in self.folder.glob("*.spool")) or [0]
+        self._taken = self._segments[0]
+        for i, first in enumerate(self._segments):
+            if first != self._taken:
+                for later in self._segments[i:]:
+                    self._file(later).unlink()
+                del self._segments[i:]
+                break
+            self._taken += self._sound_records(first)
+        self._fd = os.open(self._file(self._segments[-1]), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._end = (self._taken - self._segments[-1]) * self._record_bytes
+        os.ftruncate(self._fd, self._end)
+        self._ack_fd = os.open(self.folder / ACKNOWLEDGED_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        noted = os.pread(self._ack_fd, 8, 0)
+        known = struct.unpack("<Q", noted)[0] if len(noted) == 8 else 0
+        self._acknowledged = min(max(known, self._segments[0]), self._taken)
+
+    def _sound_records(self, first: int) -> int:
+        if not self._file(first).exists():
+            return 0
+        block, size = memoryview(self._file(first).read_bytes()), self._record_bytes
+        for i in range(len(block) // size):
+            row, crc = block[i * size : i * size + self._row_bytes], block[i * size + self._row_bytes : (i + 1) * size]
+            if zlib.crc32(row, (first + i) & 0xFFFFFFFF) != CRC.unpack(crc)[0]:
+                return i
+        return len(block) // size
+
+
+def open_spools(folder: Path, spec: Spec, options: SpoolOptions) -> list[Spool]:
+    """Open a spool folder: older sessions that still hold transitions, then the one to append to.
+
+    Args:
+        folder: Created if missing. The caller makes sure that no other process uses it.
+        spec: What the transitions are of.
+        options: Durability and limits.
+
+    Raises:
+        BridgeError: If the folder cannot be written.
+        SpecMismatch: If transitions of another spec wait there.
+    """
+    boot = _boot()
+    found: list[Spool] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in _session_folders(folder):
+            spool = Spool(path, spec, options)
+            if spool.backlog or (boot and spool.boot == boot):
+                found.append(spool)
+            else:
+                spool.remove()
+        if not found or not boot or found[-1].boot != boot:
+            found.append(Spool(_new_session(folder, spec, boot), spec, options))
+    except OSError as error:
+        raise _disk_error(folder, error) from error
+    return found
+
+
+def _session_folders(folder: Path) -> list[Path]:
+    """Oldest first; half-made ones are removed."""
+    found = sorted(f for f in folder.iterdir() if f.is_dir())
+    for half in (f for f in found if f.name.startswith(".")):
+        shutil.rmtree(half)
+    return [f for f in found if (f / META_FILE).is_file()]
+
+
+def _new_session(folder: Path, spec: Spec, boot: str) -> Path:
+    number = max((int(f.name.partition("-")[0]) for f in _session_folders(folder)), default=-1) + 1
+    name = f"{number:06d}-{os.urandom(16).hex()}"  # numbered, not dated: clocks jump
+    work = folder / f".{name}"
+    work.mkdir()
+    record_bytes = transition_dtype(spec.obs_dim, spec.action_dim).itemsize
+    write_spec_file(work / META_FILE, spec, record_bytes=record_bytes, boot=boot)
+    made = work.rename(folder / name)
+    sync_folder(folder)
+    return made
+
+
+def _boot() -> str:
+    """Changes when the machine starts; empty where it cannot be told, and then every start is a new session."""
+    return _BOOT_FILE.read_text().strip() if _BOOT_FILE.is_file() else ""
+
+
+def _disk_error(folder: Path, error: OSError) -> BridgeError:
+    return BridgeError(
+        f"The spool {folder} cannot take a transition: {error.strerror}. The arm must stop; what was taken before is "
+        f"safe. Free disk space, then start the actor again."
+    )
