@@ -188,7 +188,7 @@ def test_sac_filter_clones_only_what_the_critics_prefer() -> None:
     for preference, share in ((-1.0, 0.0), (1.0, 1.0)):
         agent = SAC(SACConfig(critics=2, bc_weight=1.0, bc_filter=True, layer_norm=False), SPEC, STATS)
         values = iter([torch.zeros(2, 8), torch.full((2, 8), preference)])  # of the policy's action, of the logged one
-        agent.critic.forward = lambda *_: next(values)
+        agent.critic.forward = lambda *_, values=values: next(values)
         _, _, metrics = agent._actor_loss(batch)
         assert metrics["actor/cloned_share"].item() == share
 
