@@ -24,6 +24,7 @@ METADATA_KEY = "robot_rl.contract"
 MODEL_FILE = "policy.onnx"
 CERTIFICATE_FILE = "certificate.json"
 INPUT_NAME = "obs"  # (batch, S) float32, raw
+NOISE_NAME = "noise"  # (batch, A) float32, standard normal; only in policies that also explore
 OUTPUT_NAME = "action"  # (batch, A) float32, executable
 
 

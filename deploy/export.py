@@ -67,7 +67,7 @@ def export_policy(
     if out.exists():
         raise ConfigError(f"{out} exists already. Choose another --out or remove it.")
     module = copy.deepcopy(trained.module).cpu().float().eval()
-    model = _to_onnx(module, trained.spec.obs_dim)
+    model = to_onnx(module, {INPUT_NAME: trained.spec.obs_dim})
     parity = _require_parity(module, model, trained, recorded_obs, tolerance)
     contract = Contract(
         spec=trained.spec,
@@ -82,18 +82,26 @@ def export_policy(
     return contract
 
 
-def _to_onnx(module: nn.Module, obs_dim: int) -> onnx.ModelProto:
-    example = torch.zeros(2, obs_dim)
+def to_onnx(module: nn.Module, inputs: dict[str, int], *, keep_weights: bool = False) -> onnx.ModelProto:
+    """Trace a module.
+
+    Args:
+        module: In evaluation mode, on the CPU.
+        inputs: Names and widths of its inputs, (batch, width) each.
+        keep_weights: Keep every parameter under its own name instead of folding some into constants.
+    """
+    batch = torch.export.Dim("batch", min=1)
     with _quiet(), torch.no_grad():
         program: Any = torch.onnx.export(
             module,
-            (example,),
-            input_names=[INPUT_NAME],
+            tuple(torch.zeros(2, width) for width in inputs.values()),
+            input_names=list(inputs),
             output_names=[OUTPUT_NAME],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            dynamic_shapes=tuple({0: batch} for _ in inputs),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
+            optimize=not keep_weights,
         )
     model = cast("onnx.ModelProto", program.model_proto)
     _drop_traces(model)

@@ -18,6 +18,7 @@ from deploy.contract import (
     INPUT_NAME,
     METADATA_KEY,
     MODEL_FILE,
+    NOISE_NAME,
     OUTPUT_NAME,
     Contract,
 )
@@ -38,12 +39,17 @@ class Policy:
         self._session = session
         self._obs = np.zeros((1, contract.spec.obs_dim), np.float32)
         self._action = np.zeros((1, contract.spec.action_dim), np.float32)
-        self._obs_row, self._action_row = self._obs[0], self._action[0]
+        self._noise = np.zeros((1, contract.spec.action_dim), np.float32)
+        self._obs_row, self._noise_row, self._action_row = self._obs[0], self._noise[0], self._action[0]
         self._binding = session.io_binding()
-        for bind, name, buffer in (
+        self.explores = len(session.get_inputs()) > 1
+        bound = [
             (self._binding.bind_input, INPUT_NAME, self._obs),
             (self._binding.bind_output, OUTPUT_NAME, self._action),
-        ):
+        ]
+        if self.explores:
+            bound.append((self._binding.bind_input, NOISE_NAME, self._noise))
+        for bind, name, buffer in bound:
             bind(name, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
 
     @staticmethod
@@ -100,6 +106,23 @@ class Policy:
         self._session.run_with_iobinding(self._binding)
         return self._action_row
 
+    def explore(self, obs: Array, noise: Array) -> Array:
+        """The action with exploration, as `act` but with the draw given.
+
+        Args:
+            obs: Raw observation, (S,).
+            noise: Standard normal numbers, (A,).
+
+        Raises:
+            BundleError: If the policy was exported without its exploration (`explores`).
+        """
+        if not self.explores:
+            raise BundleError(f"policy '{self.contract.run}' was exported without exploration; it can only be served.")
+        self._noise_row[:] = noise
+        self.act(obs)
+        self._noise_row[:] = 0.0
+        return self._action_row
+
 
 def session_options() -> Any:
     """One thread, in order: at this size a second thread costs more than it brings."""
@@ -142,12 +165,9 @@ def _verified(folder: Path, model: bytes, certificate: dict[str, Any]) -> Contra
 
 def _require_sizes(session: Any, contract: Contract, where: str) -> None:
     spec = contract.spec
-    for nodes, name, size in (
-        (session.get_inputs(), INPUT_NAME, spec.obs_dim),
-        (session.get_outputs(), OUTPUT_NAME, spec.action_dim),
-    ):
+    inputs = {INPUT_NAME: spec.obs_dim, NOISE_NAME: spec.action_dim}
+    for nodes, sizes in ((session.get_inputs(), inputs), (session.get_outputs(), {OUTPUT_NAME: spec.action_dim})):
         found = [(n.name, n.type, n.shape[-1]) for n in nodes]
-        if found != [(name, "tensor(float)", size)]:
-            raise BundleError(
-                f"{where}: the graph has {found}, the contract says '{name}', float32, {size} numbers. Export again."
-            )
+        expected = [(name, "tensor(float)", size) for name, size in sizes.items()]
+        if found not in (expected, expected[:1]):
+            raise BundleError(f"{where}: the graph has {found}, the contract says {expected[:1]}. Export again.")

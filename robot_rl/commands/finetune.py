@@ -13,7 +13,8 @@ from robot_rl.checkpoint import load_agent, load_policy
 from robot_rl.commands.pretrain import learner_name, with_interval
 from robot_rl.config import load_yaml, parse
 from robot_rl.console import key_value_table
-from robot_rl.finetune import FinetuneConfig, finetune
+from robot_rl.finetune import finetune
+from robot_rl.online_run import FinetuneConfig
 
 DESCRIPTION = """Fine-tune a policy online:
 `robot-rl finetune awac|iql|sac|td3-bc --start RUN --out RUN2`.

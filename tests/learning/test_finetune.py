@@ -24,8 +24,9 @@ from robot_rl.data.stats import observation_stats
 from robot_rl.data.transition import Rows, transition_dtype
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import CheckpointError, ConfigError
-from robot_rl.finetune import FinetuneConfig, finetune
+from robot_rl.finetune import finetune
 from robot_rl.online import OnlineConfig, OnlineLearner
+from robot_rl.online_run import FinetuneConfig
 from robot_rl.pretrain import PretrainConfig, pretrain
 from robot_rl.run import read_metrics
 from tests.learning.made import make_episodes, make_spec

@@ -1,0 +1,278 @@
+"""What every way of fine-tuning keeps in its run folder: agent, transitions, checkpoints, metrics, evaluations.
+
+RUN/transitions/       the replay log: every online transition, once
+RUN/checkpoints/       as after pretraining, with the schedule's state
+RUN/metrics.jsonl ...  as after pretraining; steps count interactions
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from robot_rl.algorithms.agent import Agent, Metrics
+from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
+from robot_rl.checkpoint import load_agent, load_policy, resolve, save_checkpoint
+from robot_rl.data.dataset import load_dataset
+from robot_rl.data.episode import Episode
+from robot_rl.data.replay import Replay
+from robot_rl.data.replay_log import ReplayLog
+from robot_rl.data.reward import RewardFn, RewardRule, goal_reward, relabel
+from robot_rl.data.stats import ObservationStats, observation_stats
+from robot_rl.device import DeviceName, pick_device
+from robot_rl.envs import Env, env_spec, make_env
+from robot_rl.errors import CheckpointError, ConfigError, DivergedError
+from robot_rl.evaluate import act_with, rollout
+from robot_rl.online import OnlineConfig, OnlineLearner
+from robot_rl.run import RunLog
+from robot_rl.spec import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(OnlineConfig):
+    """Fine-tune a policy online."""
+
+    algorithm: tyro.conf.Positional[AlgorithmName]  # which learner
+    out: Path  # run folder to write
+    agent: AgentConfig  # the learner's own options; those of --start where it is the same learner
+    start: Path | None = None  # pretrained run; another learner's gives its actor alone; none starts from scratch
+    data: Path | None = None  # logged data to keep replaying; default those of --start
+    env: str = ""  # Gymnasium id; default the one the data come from
+    episode_steps: int | None = None  # time limit of episodes; default the environment's
+    reward: RewardRule = "logged"  # "goal": -1 until the environment's goal is met, in logged data as well
+    steps: int = 60_000  # interactions: control steps, warm-up included
+    seed: int = 0  # of episodes, exploration, batches and new weights
+    eval_every: int = 5_000  # interactions between evaluations
+    eval_episodes: int = 20  # episodes per evaluation
+    checkpoint_every: int = 10_000  # interactions between checkpoints, made at the next episode's start
+    log_every: int = 500  # interactions between log lines
+    device: DeviceName = "auto"  # where to train
+    threads: int = 1  # torch threads; more rarely helps at these sizes
+    resume: bool = False  # go on from the last checkpoint in `out`
+    wandb: bool = False  # log to Weights & Biases as well
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.algorithm == "bc":
+            raise ConfigError("bc learns nothing from rewards; fine-tune its policy by awac, iql, sac or td3-bc.")
+        if self.steps < 1 or self.eval_every < 1:
+            raise ConfigError(f"--steps is {self.steps} and --eval-every {self.eval_every}; both must be at least 1.")
+
+
+class RecentEpisodes:
+    """Return and success (NaN where unknown) of the latest 20 episodes, for the log."""
+
+    def __init__(self) -> None:
+        self.table = torch.zeros(0, 2, dtype=torch.float64)
+
+    def add(self, total_reward: float, success: bool | None) -> None:
+        """Note an episode that ended."""
+        row = torch.tensor([[total_reward, math.nan if success is None else float(success)]], dtype=torch.float64)
+        self.table = torch.cat([self.table, row])[-20:]
+
+    def scalars(self) -> dict[str, float]:
+        """Their means; empty before the first."""
+        if not len(self.table):
+            return {}
+        mean, success = self.table.mean(0).tolist()
+        return {"collect/return": mean} | ({} if math.isnan(success) else {"collect/success": success})
+
+
+class OnlineRun:
+    """An online run's folder and what it needs in memory.
+
+    Args:
+        config: Resolved options.
+
+    Raises:
+        CheckpointError: If `out` already holds a run and `resume` is off, or holds none and it is on.
+        ConfigError: If the options do not fit together.
+        SpecMismatch: If data, policy and environment do not fit each other.
+    """
+
+    def __init__(self, config: FinetuneConfig) -> None:
+        self.config = config
+        device = pick_device(config.device)
+        resumed = _resumed(config, device)
+        self.env, agent, episodes = _prepare(config, device, resumed[0] if resumed else None)
+        self.reward = goal_reward(self.env) if config.reward == "goal" else None
+        offline = _offline(config, agent.spec, episodes, self.reward, device)
+        self.learner = OnlineLearner(agent, offline, config, config.seed)
+        self.log = ReplayLog(config.out / "transitions", agent.spec)
+        self.recent = RecentEpisodes()
+        self.results: dict[str, float] = {}
+        self.saved_at = 0
+        self.state = resumed[1] if resumed else None
+        if self.state is not None:
+            self._take_up(self.state)
+        elif len(self.log):
+            raise CheckpointError(f"{config.out} holds transitions but no checkpoint. Choose another --out.")
+        now = self.learner.interactions
+        self._metrics = RunLog(config.out, config, resume_step=now or None, wandb=config.wandb, unit="interactions")
+
+    @property
+    def finished(self) -> bool:
+        """Whether all interactions were taken."""
+        return self.learner.interactions >= self.config.steps
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether it is time for one."""
+        return self.learner.interactions - self.saved_at >= self.config.checkpoint_every
+
+    @property
+    def scalars(self) -> dict[str, float]:
+        """The latest episodes and the last evaluation."""
+        return self.recent.scalars() | self.results
+
+    def save(self, extra: Mapping[str, Tensor] | None = None) -> None:
+        """Write a checkpoint; the log is durable up to it first."""
+        self.log.sync()
+        save_checkpoint(
+            self.config.out,
+            self.learner.agent,
+            algorithm=self.config.algorithm,
+            agent_config=self.config.agent,
+            train_config=self.config,
+            progress=self.learner.state() | {"recent": self.recent.table} | dict(extra or {}),
+        )
+        self.saved_at = self.learner.interactions
+
+    def write_metrics(self, metrics: Metrics) -> None:
+        """Log the last update's metrics with the latest episodes.
+
+        Raises:
+            DivergedError: If one is not finite.
+        """
+        now, config = self.learner.interactions, self.config
+        scalars = {name: float(value) for name, value in metrics.items()}
+        odd = [name for name, value in scalars.items() if not math.isfinite(value)]
+        if odd:
+            raise DivergedError(
+                f"{config.algorithm} diverged: {', '.join(odd)} is not finite after {now} interactions. Lower "
+                f"--agent.lr {config.agent.lr:g}. The last checkpoint is kept."
+            )
+        self._metrics.log(now, scalars | self.recent.scalars() | {"updates": float(self.learner.done)})
+
+    def evaluate(self) -> dict[str, float]:
+        """Episodes of the deterministic policy in an environment of their own."""
+        agent, config = self.learner.agent, self.config
+        agent.eval()
+        act = act_with(agent.policy, str(agent.device))
+        seed = config.seed * 1_000_000 + 500_000
+        self.results = rollout(self.env, act, episodes=config.eval_episodes, seed=seed).scalars()
+        agent.train()
+        self._metrics.log(self.learner.interactions, self.results)
+        return self.results
+
+    def close(self) -> None:
+        """Draw the learning curve and let go of everything."""
+        self._metrics.close()
+        self.log.close()
+        self.env.close()
+
+    def _take_up(self, state: dict[str, Tensor]) -> None:
+        count = int(state["interactions"])
+        if len(self.log) < count:
+            raise CheckpointError(
+                f"{self.log.path} holds {len(self.log)} transitions, the checkpoint counts on {count}. "
+                f"Restore the folder, or start anew with another --out."
+            )
+        self.learner.load_state(state, self.log.read(0, count))
+        self.recent.table = state["recent"]
+        self.saved_at = count
+
+
+def open_env(config: FinetuneConfig, spec: Spec) -> Env:
+    """The environment to learn in, refused unless it fits the policy's spec.
+
+    Raises:
+        ConfigError: If none is known.
+        SpecMismatch: If it does not fit.
+    """
+    name = config.env or spec.env_id
+    if not name:
+        raise ConfigError("The data name no environment. Say which with --env ID.")
+    env = make_env(name, **({} if config.episode_steps is None else {"max_episode_steps": config.episode_steps}))
+    spec.require_match(env_spec(env), "the policy", name, "Fine-tune in the environment it was trained for.")
+    return env
+
+
+def _resumed(config: FinetuneConfig, device: str) -> tuple[Agent, dict[str, Tensor]] | None:
+    exists = (config.out / "checkpoints" / "last").exists()
+    if exists and not config.resume:
+        raise CheckpointError(
+            f"{config.out} already holds a run at update {resolve(config.out).name.lstrip('0') or '0'}. "
+            f"Add --resume to go on with it, or choose another --out."
+        )
+    return load_agent(config.out, device=device) if config.resume else None
+
+
+def _prepare(config: FinetuneConfig, device: str, resumed: Agent | None) -> tuple[Env, Agent, list[Episode]]:
+    """Environment, agent and logged episodes, checked against each other."""
+    data = _data_folder(config)
+    dataset = None if data is None else load_dataset(data)
+    episodes = [] if dataset is None else list(dataset)
+    if resumed is not None:
+        spec = resumed.spec
+    elif config.start is not None:
+        spec = load_policy(config.start).spec
+    elif dataset is not None:
+        spec = dataset.spec
+    elif config.env:
+        spec = env_spec(make_env(config.env))
+    else:
+        raise ConfigError("Nothing to start from: give --start RUN, --data DIR, or --env ID to learn from scratch.")
+    env = open_env(config, spec)
+    if dataset is not None:
+        dataset.spec.require_match(spec, str(dataset.path), "the policy", "Give the data it was pretrained on.")
+    agent = resumed or _first_agent(config, spec, episodes, device)
+    return env, agent, episodes
+
+
+def _first_agent(config: FinetuneConfig, spec: Spec, episodes: list[Episode], device: str) -> Agent:
+    torch.manual_seed(config.seed)
+    if config.start is None:
+        size = spec.obs_dim
+        stats = (
+            observation_stats(episodes)
+            if episodes
+            else ObservationStats(mean=np.zeros(size, np.float32), std=np.ones(size, np.float32))
+        )
+        return build_agent(config.agent, spec, stats, seed=config.seed, device=device)
+    former, _ = load_agent(config.start, device=device)
+    agent = build_agent(config.agent, spec, former.stats, seed=config.seed, device=device)
+    if load_policy(config.start).algorithm == config.algorithm:
+        agent.take_over(former)
+    else:
+        agent.adopt(former)
+    return agent
+
+
+def _data_folder(config: FinetuneConfig) -> Path | None:
+    if config.offline_share == 0:
+        return None if config.data is None else config.data
+    if config.data is not None or config.start is None:
+        return config.data
+    folder = load_policy(config.start).data
+    if not folder.exists():
+        raise ConfigError(
+            f"{config.start} was pretrained on {folder}, which is gone. Name the data with --data, or drop them with "
+            f"--offline-share 0."
+        )
+    return folder
+
+
+def _offline(
+    config: FinetuneConfig, spec: Spec, episodes: list[Episode], reward: RewardFn | None, device: str
+) -> Replay | None:
+    if not episodes or config.offline_share == 0:
+        return None
+    return Replay.of(spec, episodes if reward is None else relabel(episodes, reward), device)
