@@ -222,6 +222,7 @@ def _quiet() -> Generator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated", FutureWarning)
+            warnings.filterwarnings("ignore", ".*The axis name: batch will not be used", UserWarning)
             yield
     finally:
         logger.setLevel(level)

@@ -1,0 +1,116 @@
+"""An actor process: steps an environment by the learner's newest policy and delivers every transition.
+
+No torch. The arm or simulator stands still while `ActorLink.hold` gives a reason: the learner paused, the
+policy is older than allowed, the learner refuses this robot.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from deploy.bridge.actor import ActorLink
+from deploy.policy import Policy
+from robot_rl.collect import Collector, Finished
+from robot_rl.data.transition import Success
+from robot_rl.errors import BridgeError
+from robot_rl.spec import Array
+
+IDLE_S = 0.01  # between two looks while there is nothing to do
+
+
+@dataclass
+class ActorReport:
+    """What an actor did.
+
+    Args:
+        interactions: Control steps taken.
+        episodes: Episodes ended.
+        held_s: Time spent standing still, s.
+        undelivered: Transitions that wait in the spool for the learner.
+        ending: Why it ended.
+    """
+
+    interactions: int = 0
+    episodes: int = 0
+    held_s: float = 0.0
+    undelivered: int = 0
+    ending: str = ""
+
+
+def act(
+    link: ActorLink,
+    collector: Collector,
+    *,
+    stop: threading.Event,
+    steps: int | None = None,
+    rate_hz: float = 0.0,
+    on_hold: Callable[[str], None] | None = None,
+    on_episode: Callable[[Finished], None] | None = None,
+) -> ActorReport:
+    """Collect until the learner says stop, `stop` is set or `steps` are taken.
+
+    Args:
+        link: To the learner; the caller closes it.
+        collector: Steps the environment.
+        stop: Set to end after the current control step.
+        steps: Most control steps; None for no limit.
+        rate_hz: Control rate; 0 runs as fast as the simulator goes.
+        on_hold: Told why the actor stands still, and "" when it goes on.
+        on_episode: Told of each episode that ended.
+
+    Raises:
+        BridgeError: If a transition could not be stored: nothing more is commanded.
+    """
+    report, policy, held = ActorReport(), None, ""
+    due = time.monotonic()
+    while not stop.is_set() and (steps is None or report.interactions < steps):
+        if link.stopped:
+            report.ending = "the learner ended the run"
+            break
+        policy = link.take_policy() or policy
+        reason = link.hold or ("" if policy else "waiting for the learner's first policy")
+        if reason != held and on_hold is not None:
+            on_hold(reason)
+        held = reason
+        if policy is None or reason:
+            time.sleep(IDLE_S)
+            report.held_s += IDLE_S
+            due = time.monotonic()
+            continue
+        ended = _step(link, collector, policy)
+        report.interactions += 1
+        if ended is not None:
+            report.episodes += 1
+            if on_episode is not None:
+                on_episode(ended)
+        if rate_hz:
+            due += 1.0 / rate_hz
+            time.sleep(max(0.0, due - time.monotonic()))
+    report.ending = report.ending or ("interrupted" if stop.is_set() else "all steps taken")
+    return report
+
+
+def _step(link: ActorLink, collector: Collector, policy: Policy) -> Finished | None:
+    def explore(obs: Array, noise: Array) -> Array:
+        return np.array(policy.explore(obs, noise))  # the policy's own buffer changes with the next call
+
+    rows, ended = collector.step(explore, policy.contract.weight_version)
+    row = rows[0]
+    try:
+        link.publish(
+            row["obs"],
+            row["action"],
+            float(row["reward"]),
+            row["next_obs"],
+            terminated=bool(row["terminated"]),
+            truncated=bool(row["truncated"]),
+            success=Success(int(row["success"])),
+        )
+    except BridgeError as error:
+        raise BridgeError(f"The actor stopped: {error}") from error
+    return ended

@@ -1,0 +1,203 @@
+"""`robot-rl finetune`: online fine-tuning with one command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from deploy.bridge.keys import KeyFolder, Keys
+from deploy.bridge.learner import LearnerHub
+from deploy.dashboard import Dashboard
+from deploy.learner import LearnerConfig, learn
+from robot_rl.algorithms.registry import CONFIGS
+from robot_rl.checkpoint import load_agent, load_policy
+from robot_rl.commands.pretrain import learner_name, with_interval
+from robot_rl.config import load_yaml, parse
+from robot_rl.console import key_value_table
+from robot_rl.errors import BridgeError, ConfigError
+from robot_rl.finetune import finetune
+from robot_rl.interrupt import interrupt_sets
+from robot_rl.online_run import FinetuneConfig, OnlineRun
+
+DESCRIPTION = """Fine-tune a policy online, on this machine:
+`robot-rl finetune awac|iql|sac|td3-bc --start RUN --out RUN2`.
+
+Starts a learner and --actors processes that step the environment and never wait for it; with --in-turns,
+environment and learner take turns in one process, with exactly --utd updates an interaction and results that
+repeat to the last bit. `robot-rl learner` and `robot-rl actor` start the ends apart.
+
+--start takes a pretrained run: with the same learner everything is carried over, with another one its actor.
+Without it, sac with --data is RLPD. Logged data stay in every batch (--offline-share). At first the policy
+only collects (--warmup); then come updates of the critics alone (--critic-warmup), then --utd updates an
+interaction. Ctrl-C saves; --resume goes on."""
+
+LAST_WORDS_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneCommand(LearnerConfig):
+    """Fine-tune a policy online."""
+
+    bind: str = "tcp://127.0.0.1:*"  # address for actors; * takes a free port
+    actors: int = 1  # actor processes
+    in_turns: bool = False  # no actors: environment and learner take turns, reproducibly
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.actors < 1:
+            raise ConfigError(f"--actors is {self.actors}; it must be at least 1 (or give --in-turns).")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, fine-tune, and say where things are."""
+    config = parse(
+        FinetuneCommand,
+        argv,
+        prog="robot-rl finetune",
+        description=DESCRIPTION,
+        defaults={"agent": agent_defaults(list(argv))},
+    )
+    console = Console(highlight=False)
+    if config.in_turns:
+        print_results(console, config, finetune(config), done=True)
+        return 0
+    stop = threading.Event()
+    crew = _Crew(config)
+    try:
+        with interrupt_sets(stop):
+            results, done = serve_actors(config, stop, started=crew.start)
+    finally:
+        crew.end()
+    print_results(console, config, results, done=done)
+    return 0 if done else 130
+
+
+def serve_actors(
+    config: LearnerConfig,
+    stop: threading.Event,
+    *,
+    quiet: bool = False,
+    started: Callable[[str, str], Callable[[], None]] = lambda _address, _env_id: lambda: None,
+) -> tuple[dict[str, float], bool]:
+    """Run a learner.
+
+    Args:
+        config: Options.
+        stop: Set to save and end.
+        quiet: No dashboard.
+        started: Given address and environment id once actors can connect; returns what is called some times a
+            second, such as a look at whether local actors still live.
+
+    Returns:
+        The last evaluation's scalars, and whether all interactions were taken.
+    """
+    torch.set_num_threads(config.threads)
+    run = OnlineRun(config)
+    try:
+        keys = Keys(folder=KeyFolder(config.key_folder), own=config.keys) if config.keys else None
+        hub = LearnerHub(config.bind, run.log, keys=keys)
+        try:
+            with Dashboard(f"{config.algorithm} -> {config.out}", config.steps, quiet=quiet) as dashboard:
+                watch = started(hub.address, run.env.spec.id if run.env.spec else config.env)
+                results = learn(run, hub, config, stop=stop, show=dashboard.show, watch=watch)
+        finally:
+            hub.close()
+        return results, run.finished
+    finally:
+        run.close()
+
+
+def agent_defaults(argv: list[str]) -> Any:
+    """The learner's options: those of --start where that is the same learner, else the class defaults."""
+    name = learner_name(argv, default="awac")
+    file = _value_of(argv, "--config")
+    start = _value_of(argv, "--start") or (load_yaml(Path(file)).get("start") if file else None)
+    if start and load_policy(Path(start)).algorithm == name:
+        return load_agent(Path(start))[0].cfg
+    return CONFIGS[name]()
+
+
+def print_results(console: Console, config: FinetuneConfig, results: dict[str, float], *, done: bool) -> None:
+    """Where the run is and how its last evaluation went."""
+    rows = {"run": str(config.out), "curve": str(config.out / "learning_curve.png")}
+    for name, form in (("eval/return", "{:.1f}"), ("eval/success", "{:.0%}")):
+        if name in results:
+            rows[name.removeprefix("eval/")] = with_interval(results, name, form)
+    title = (
+        f"{config.algorithm}, {config.steps:,} interactions" if done else f"{config.algorithm}, interrupted and saved"
+    )
+    console.print(key_value_table(title, rows))
+    follow = (
+        f"Next: robot-rl evaluate {config.out}   or   robot-rl export {config.out} --out BUNDLE"
+        if done
+        else "Go on with the same command and --resume."
+    )
+    console.print(follow, markup=False)
+
+
+class _Crew:
+    """The local actor processes."""
+
+    def __init__(self, config: FinetuneCommand) -> None:
+        self._config = config
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, address: str, env_id: str) -> Callable[[], None]:
+        """Start them in `env_id`; returns the check that they live."""
+        folder = self._config.out / "actors"
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(self._config.actors):
+            with (folder / f"{number}.log").open("ab") as log:
+                self._processes.append(
+                    subprocess.Popen(
+                        self._command(number, address, env_id), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                    )
+                )
+        return self.check
+
+    def check(self) -> None:
+        """Raise if an actor has ended by a fault."""
+        for number, process in enumerate(self._processes):
+            if process.poll() not in (None, 0, 130):
+                log = self._config.out / "actors" / f"{number}.log"
+                last = " ".join(log.read_text(errors="replace").split()[-60:])
+                raise BridgeError(f"Actor {number} ended with status {process.returncode}: {last} (see {log})")
+
+    def end(self) -> None:
+        """Ask them to end, then insist."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(2)
+        for process in self._processes:
+            try:
+                process.wait(LAST_WORDS_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def _command(self, number: int, address: str, env_id: str) -> list[str]:
+        config = self._config
+        spool = config.out / "actors" / f"{number}"
+        words = [sys.executable, "-P", "-m", "robot_rl.cli", "actor", "--connect", address, "--spool", str(spool)]
+        words += ["--env", env_id, "--name", f"actor {number}", "--reward", config.reward]
+        words += ["--seed", str(int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0]) // 2)]
+        if config.episode_steps is not None:
+            words += ["--episode-steps", str(config.episode_steps)]
+        return words
+
+
+def _value_of(argv: list[str], option: str) -> str | None:
+    for i, word in enumerate(argv):
+        if word == option and i + 1 < len(argv):
+            return argv[i + 1]
+        if word.startswith(option + "="):
+            return word.partition("=")[2]
+    return None
