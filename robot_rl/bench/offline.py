@@ -7,12 +7,10 @@ result is kept as a file, so an interrupted bench goes on where it was.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,12 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from robot_rl.bench.jobs import robot_rl, run_jobs
 from robot_rl.bench.machine import machine
 from robot_rl.config import from_mapping, load_yaml, parse, to_mapping
-from robot_rl.console import print_json, progress_bar
+from robot_rl.console import print_json
 from robot_rl.data.dataset import load_dataset
-from robot_rl.errors import ConfigError, RobotRLError
+from robot_rl.errors import ConfigError
 from robot_rl.evaluate import bootstrap_interval, wilson_interval
 
 DESCRIPTION = """Train every arm of a recipe with every seed on one dataset, evaluate each over the recipe's
@@ -65,12 +64,12 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"{config.recipe}: baseline '{recipe.baseline}' is not one of {list(recipe.arms)}.")
     dataset = load_dataset(config.data)
     jobs = [(arm, seed) for seed in recipe.seeds for arm in recipe.arms]
-    with progress_bar(hidden=config.json) as bar, ThreadPoolExecutor(config.jobs) as pool:
-        task = bar.add_task(recipe.name, total=len(jobs), note="")
-        running = {pool.submit(_one, config, recipe, arm, seed): f"{arm} seed {seed}" for arm, seed in jobs}
-        for done in as_completed(running):
-            done.result()
-            bar.update(task, advance=1, note=running[done])
+    run_jobs(
+        recipe.name,
+        {f"{arm} seed {seed}": partial(_one, config, recipe, arm, seed) for arm, seed in jobs},
+        at_once=config.jobs,
+        quiet=config.json,
+    )
     result = _collect(config, recipe, dataset.origin)
     (config.out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
     (config.out / "results.md").write_text(_markdown(recipe, result))
@@ -99,26 +98,17 @@ def _one(config: OfflineBenchConfig, recipe: Recipe, arm: str, seed: int) -> Non
     settings["resume"] = (run / "checkpoints" / "last").exists()
     (folder / "pretrain.yaml").write_text(yaml.safe_dump(settings))
     start = time.perf_counter()
-    _robot_rl(["pretrain", settings["algorithm"], "--config", str(folder / "pretrain.yaml")])
+    robot_rl(["pretrain", settings["algorithm"], "--config", str(folder / "pretrain.yaml")])
     seconds = time.perf_counter() - start
     words: list[str] = ["evaluate", str(run), "--episodes", str(recipe.episodes), "--json"]
     words += ["--seed", str(1_000_000 + 10_000 * seed)]
     for key in ("env", "episode_steps"):
         if key in settings:
             words += [f"--{key.replace('_', '-')}", str(settings[key])]
-    found = json.loads(_robot_rl(words))
+    found = json.loads(robot_rl(words))
     work = target.with_suffix(".tmp")
     work.write_text(json.dumps({**found, "train_seconds": seconds}))
     work.rename(target)
-
-
-def _robot_rl(words: Sequence[str]) -> str:
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "robot_rl.cli", *words], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RobotRLError(f"`robot-rl {' '.join(words)}` ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return done.stdout
 
 
 def _collect(config: OfflineBenchConfig, recipe: Recipe, origin: str) -> dict[str, Any]:

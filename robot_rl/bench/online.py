@@ -1,0 +1,210 @@
+"""`robot-rl bench online RECIPE`: fine-tuning, arms x seeds, through the same commands a user types.
+
+Each (arm, seed) is a `pretrain` (where the arm has one) and a `finetune --in-turns` in processes of their
+own with one torch thread. What is done stays, an interrupted fine-tuning resumes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import tyro
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from robot_rl.bench.jobs import robot_rl, run_jobs
+from robot_rl.bench.machine import machine
+from robot_rl.config import from_mapping, load_yaml, parse, to_mapping
+from robot_rl.console import print_json
+from robot_rl.data.dataset import load_dataset
+from robot_rl.evaluate import bootstrap_interval
+from robot_rl.run import read_metrics
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+DESCRIPTION = """Fine-tune every arm of a recipe with every seed, each from its own pretraining, and write
+OUT/results.json, OUT/results.md and OUT/results.png: success over interactions, the deepest fall below the
+starting point, and the interactions to each threshold (the first of three evaluations in a row at or above
+it; censored where there is none). Interrupted, it goes on with what is missing."""
+
+IN_A_ROW = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineRecipe:
+    """What an online bench file holds."""
+
+    name: str  # of the bench
+    seeds: tuple[int, ...]  # of weights, batches, exploration and evaluation
+    arms: dict[str, dict[str, dict[str, Any]]]  # name -> {pretrain: keys of `pretrain`, finetune: keys of `finetune`}
+    pretrain: dict[str, Any] = field(default_factory=dict[str, Any])  # for every arm that pretrains
+    finetune: dict[str, Any] = field(default_factory=dict[str, Any])  # for every arm
+    thresholds: tuple[float, ...] = (0.8, 0.9)  # of success
+    about: str = ""  # what was decided before, on which seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineBenchConfig:
+    """Benchmark of online fine-tuning."""
+
+    recipe: tyro.conf.Positional[Path]  # YAML recipe, such as benchmarks/recipes/adroit_pen_online.yaml
+    data: Path  # dataset folder
+    out: Path  # folder for runs and results
+    jobs: int = 2  # processes at a time, one torch thread each
+    json: bool = False  # the results as one JSON object on standard output
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, run, tabulate."""
+    config = parse(OnlineBenchConfig, argv, prog="robot-rl bench online", description=DESCRIPTION)
+    recipe = from_mapping(OnlineRecipe, load_yaml(config.recipe), str(config.recipe))
+    origin = load_dataset(config.data).origin
+    jobs = {
+        f"{arm} seed {seed}": partial(_one, config, recipe, arm, seed) for seed in recipe.seeds for arm in recipe.arms
+    }
+    run_jobs(recipe.name, jobs, at_once=config.jobs, quiet=config.json)
+    arms = {arm: _summary(config, recipe, arm) for arm in recipe.arms}
+    result = {"recipe": to_mapping(recipe), "data": Path(origin).name, "machine": machine(), "arms": arms}
+    (config.out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+    (config.out / "results.md").write_text(_markdown(recipe, result))
+    _plot(recipe, arms, config.out / "results.png")
+    if config.json:
+        print_json(result)
+    else:
+        table = Table(*_columns(recipe), title=recipe.name, title_justify="left")
+        for row in _rows(recipe, arms):
+            table.add_row(*row)
+        Console(highlight=False).print(table)
+    return 0
+
+
+def _one(config: OnlineBenchConfig, recipe: OnlineRecipe, arm: str, seed: int) -> None:
+    """Pretrain and fine-tune one (arm, seed), unless that is done already."""
+    folder = config.out / arm / f"seed{seed}"
+    if (folder / "done.json").is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    parts, start, common = recipe.arms[arm], time.perf_counter(), {"data": str(config.data), "seed": seed}
+    begun = folder / "pretrained"
+    if "pretrain" in parts and not (begun / "done").is_file():
+        _run("pretrain", folder, begun, recipe.pretrain | parts["pretrain"] | common)
+        (begun / "done").touch()
+    settings = recipe.finetune | parts["finetune"] | common
+    if "pretrain" in parts:
+        settings["start"] = str(begun)
+    _run("finetune", folder, folder / "run", settings | {"in_turns": True})
+    (folder / "done.json").write_text(json.dumps({"seconds": time.perf_counter() - start}))
+
+
+def _run(verb: str, folder: Path, out: Path, settings: dict[str, Any]) -> None:
+    settings = settings | {"out": str(out), "resume": (out / "checkpoints" / "last").exists()}
+    file = folder / f"{verb}.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    robot_rl([verb, str(settings["algorithm"]), "--config", str(file)])
+
+
+def _summary(config: OnlineBenchConfig, recipe: OnlineRecipe, arm: str) -> dict[str, Any]:
+    curves: list[list[float]] = []
+    steps: list[int] = []
+    for seed in recipe.seeds:
+        rows = [r for r in read_metrics(config.out / arm / f"seed{seed}" / "run") if "eval/success" in r]
+        steps = [int(r["step"]) for r in rows]
+        curves.append([r["eval/success"] for r in rows])
+    table = np.asarray(curves)  # (seeds, evaluations)
+    mean = table.mean(0)
+    return {
+        "steps": steps,
+        "success_by_seed": table.tolist(),
+        "success": mean.tolist(),
+        "success_interval_95": [bootstrap_interval(column) for column in table.T],
+        "start": float(mean[0]),
+        "end": float(mean[-1]),
+        "best": float(mean.max()),
+        "deepest_fall_of_the_mean": float(max(0.0, mean[0] - mean.min())),
+        "deepest_fall_by_seed": np.maximum(0.0, table[:, 0] - table.min(1)).tolist(),
+        "interactions_to": {
+            f"{level:.0%}": [interactions_to(steps, curve, level) for curve in curves] for level in recipe.thresholds
+        },
+        "seconds": [
+            json.loads((config.out / arm / f"seed{s}" / "done.json").read_text())["seconds"] for s in recipe.seeds
+        ],
+    }
+
+
+def interactions_to(steps: Sequence[int], curve: Sequence[float], level: float) -> int | None:
+    """Interactions at the first of three evaluations in a row at or above `level`; None where there is none."""
+    above = np.asarray(curve) >= level
+    for i in range(len(above) - IN_A_ROW + 1):
+        if above[i : i + IN_A_ROW].all():
+            return int(steps[i])
+    return None
+
+
+def _columns(recipe: OnlineRecipe) -> list[str]:
+    return [
+        "arm", "start", "end", "best mean", "deepest fall of the mean",
+        *(f"interactions to {level:.0%}, by seed" for level in recipe.thresholds), "minutes",
+    ]  # fmt: skip
+
+
+def _rows(recipe: OnlineRecipe, arms: dict[str, Any]) -> list[list[str]]:
+    rows: list[list[str]] = []
+    for name, arm in arms.items():
+        low, high = arm["success_interval_95"][-1]
+        reached = [
+            ", ".join("never" if n is None else f"{n:,}" for n in arm["interactions_to"][f"{level:.0%}"])
+            for level in recipe.thresholds
+        ]
+        rows.append(
+            [
+                name,
+                f"{arm['start']:.1%}",
+                f"{arm['end']:.1%} [{low:.1%}, {high:.1%}]",
+                f"{arm['best']:.1%}",
+                f"{arm['deepest_fall_of_the_mean']:.1%}",
+                *reached,
+                f"{np.mean(arm['seconds']) / 60:.0f}",
+            ]
+        )
+    return rows
+
+
+def _markdown(recipe: OnlineRecipe, result: dict[str, Any]) -> str:
+    columns = _columns(recipe)
+    lines = [
+        f"# {recipe.name}", "", recipe.about, "",
+        f"{len(recipe.seeds)} seeds, {recipe.finetune.get('eval_episodes', 20)} episodes an evaluation; intervals are "
+        f"95 % bootstraps over seeds. Data: {result['data']}. Machine: {result['machine']}.",
+        "",
+        "| " + " | ".join(columns) + " |",
+        "|" + "---|" * len(columns),
+    ]  # fmt: skip
+    lines += ["| " + " | ".join(row) + " |" for row in _rows(recipe, result["arms"])]
+    return "\n".join(lines) + "\n"
+
+
+def _plot(recipe: OnlineRecipe, arms: dict[str, Any], target: Path) -> None:
+    figure, axis = plt.subplots(figsize=(7, 4.2))
+    for name, arm in arms.items():
+        band = np.asarray(arm["success_interval_95"])
+        (drawn,) = axis.plot(arm["steps"], arm["success"], marker=".", label=name)
+        axis.fill_between(arm["steps"], band[:, 0], band[:, 1], alpha=0.15, color=drawn.get_color(), linewidth=0)
+    axis.set_xlabel("interactions")
+    axis.set_ylabel("success")
+    axis.set_ylim(0, 1)
+    axis.set_title(recipe.name, fontsize=10)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(target, dpi=110)
+    plt.close(figure)
