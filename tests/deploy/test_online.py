@@ -1,0 +1,209 @@
+"""Learning over the bridge with real processes: nothing lost, and the weights that act are those that were trained."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from deploy.actor import act
+from deploy.policy import Policy
+from deploy.weights import WeightExporter
+from robot_rl.algorithms.awac import AWACConfig
+from robot_rl.algorithms.iql import IQLConfig
+from robot_rl.algorithms.registry import AgentConfig, build_agent
+from robot_rl.algorithms.sac import SACConfig
+from robot_rl.algorithms.td3_bc import TD3BCConfig
+from robot_rl.checkpoint import load_agent
+from robot_rl.collect import Collector
+from robot_rl.data.replay_log import ReplayLog
+from robot_rl.data.stats import observation_stats
+from robot_rl.data.transition import Rows
+from robot_rl.envs import env_spec, make_env
+from robot_rl.errors import BundleError, ParityError
+from tests.learning.made import make_episodes, make_spec
+
+ENV = "Pendulum-v1"
+CONFIGS: list[AgentConfig] = [
+    AWACConfig(actor_hidden=(16, 16), critic_hidden=(16,), batch_size=8, dropout=0.2, squash_mean=True),
+    IQLConfig(hidden=(16,), batch_size=8),
+    SACConfig(hidden=(16, 16), batch_size=8, critics=2),
+    TD3BCConfig(hidden=(16,), batch_size=8),
+]
+
+
+@pytest.mark.parametrize("cfg", CONFIGS, ids=lambda c: type(c).__name__)
+def test_actors_get_the_trained_policy(cfg: AgentConfig) -> None:
+    spec, episodes = make_spec(), make_episodes()
+    agent = build_agent(cfg, spec, observation_stats(episodes))
+    exporter = WeightExporter(agent, "made", "run")
+    for parameter in agent.parameters():
+        parameter.data.add_(
+            0.05 * torch.randn_like(parameter)
+        )  # as training does, also to what tracing saw as constant
+    policy = Policy.from_bytes(exporter.model(7), "made")
+    assert policy.contract.weight_version == 7
+    agent.eval()
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        obs, noise = rng.normal(3, 2, 5).astype("f4"), rng.normal(size=2).astype("f4")
+        with torch.no_grad():
+            drawn = agent.behaviour(torch.from_numpy(obs)[None], torch.from_numpy(noise)[None])[0].numpy()
+            plain = agent.act(torch.from_numpy(obs)[None])[0].numpy()
+        np.testing.assert_allclose(policy.explore(obs, noise), drawn, atol=1e-5)
+        np.testing.assert_allclose(policy.act(obs), plain, atol=1e-5)
+
+
+def test_a_policy_whose_numbers_are_not_in_the_graph_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    from deploy import weights
+
+    real = weights.to_onnx
+    monkeypatch.setattr(weights, "to_onnx", lambda module, inputs, **_: real(module, inputs))  # folds constants
+    agent = build_agent(CONFIGS[0], make_spec(), observation_stats(make_episodes()))
+    with pytest.raises(ParityError, match=r"lacks actor\.log_std"):
+        WeightExporter(agent, "made", "run")
+
+
+# One actor's loop, without a learner
+
+
+class FakeLink:
+    """Says what the test wants said; takes what is published."""
+
+    def __init__(self, policy: Policy, reasons: list[str]) -> None:
+        self._policies, self._reasons = [policy], reasons
+        self.published: list[np.ndarray] = []
+
+    @property
+    def stopped(self) -> bool:
+        return len(self.published) == 12
+
+    def take_policy(self) -> Policy | None:
+        return self._policies.pop() if self._policies else None
+
+    @property
+    def hold(self) -> str:
+        return self._reasons.pop(0) if self._reasons else ""
+
+    def publish(self, obs: np.ndarray, *_: Any, **__: Any) -> int:
+        self.published.append(obs.copy())
+        return len(self.published)
+
+
+def pendulum_policy() -> Policy:
+    spec = env_spec(make_env(ENV))
+    agent = build_agent(CONFIGS[3], spec, observation_stats(make_episodes(obs_dim=3)))
+    return Policy.from_bytes(WeightExporter(agent, "made", "run").model(1), "made")
+
+
+def test_an_actor_stands_still_while_there_is_a_reason() -> None:
+    env = make_env(ENV, max_episode_steps=5)
+    link, said = FakeLink(pendulum_policy(), ["pause", "pause", "", "", "the policy is 9 s old"]), []
+    report = act(link, Collector(env, env_spec(env), seed=0), stop=threading.Event(), on_hold=said.append)
+    assert said == ["pause", "", "the policy is 9 s old", ""]
+    assert (report.interactions, report.episodes, report.ending) == (12, 2, "the learner ended the run")
+    assert report.held_s == pytest.approx(0.03)
+
+
+def test_a_served_policy_cannot_explore() -> None:
+    policy = pendulum_policy()
+    policy.explores = False
+    with pytest.raises(BundleError, match="without exploration"):
+        policy.explore(np.zeros(3, "f4"), np.zeros(1, "f4"))
+
+
+# Real processes
+
+
+def robot_rl(*words: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-P", "-m", "robot_rl.cli", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def learner_words(out: Path, steps: int) -> list[object]:
+    return [
+        "td3-bc", "--env", ENV, "--out", out, "--steps", steps, "--warmup", 50, "--episode-steps", 20,
+        "--agent.hidden", 16, "--agent.batch-size", 8, "--eval-every", 100_000, "--eval-episodes", 1,
+        "--checkpoint-every", 100, "--log-every", 100, "--publish-every", 0.05, "--device", "cpu",
+    ]  # fmt: skip
+
+
+def transitions(out: Path) -> Rows:
+    log = ReplayLog(out / "transitions", load_agent(out)[0].spec)
+    rows = log.read()
+    log.close()
+    return rows
+
+
+def assert_one_stream(rows: Rows) -> None:
+    """Every observation but an episode's first is the one that the transition before it led to."""
+    inside = (rows["truncated"][:-1] == 0) & (rows["terminated"][:-1] == 0)
+    same = (rows["next_obs"][:-1] == rows["obs"][1:]).all(1)
+    assert same[inside].all()
+    assert len(np.unique(rows["obs"], axis=0)) == len(rows)
+
+
+def test_one_command_fine_tunes_with_actors(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = robot_rl("finetune", *learner_words(out, 400))
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    rows = transitions(out)
+    assert len(rows) >= 400
+    assert_one_stream(rows)
+    assert (np.diff(rows["policy_version"].astype(int)) >= 0).all()
+    progress = load_agent(out)[1]
+    assert int(progress["interactions"]) == 400
+    assert 0 < load_agent(out)[0].updates <= 350
+    assert (out / "learning_curve.png").is_file()
+
+
+def test_a_killed_learner_resumes_with_every_transition(tmp_path: Path) -> None:
+    out, spool, address = tmp_path / "run", tmp_path / "spool", free_address()
+    collecting = robot_rl(
+        "actor", "--env", ENV, "--spool", spool, "--connect", address, "--episode-steps", 20, "--max-policy-age", 0
+    )
+    try:
+        first = robot_rl("learner", *learner_words(out, 4000), "--bind", address)
+        wait_for(lambda: (out / "checkpoints" / "last").exists() and steps_logged(out) >= 300, first)
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+        second = robot_rl("learner", *learner_words(out, 4000), "--bind", address, "--resume")
+        said, _ = second.communicate(timeout=120)
+        assert second.returncode == 0, said
+        last_words, _ = collecting.communicate(timeout=30)
+        assert "the learner ended the run" in last_words.replace("\n", " ")
+    finally:
+        collecting.kill()
+    rows = transitions(out)
+    assert len(rows) >= 4000
+    assert_one_stream(rows)
+    assert int(load_agent(out)[1]["interactions"]) == 4000
+
+
+def steps_logged(out: Path) -> int:
+    file = out / "metrics.jsonl"
+    rows = file.read_text().splitlines() if file.is_file() else []
+    return max((json.loads(row)["step"] for row in rows), default=0)
+
+
+def wait_for(condition: Any, process: "subprocess.Popen[str]", timeout_s: float = 90) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.05)
