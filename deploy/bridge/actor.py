@@ -23,7 +23,8 @@ from robot_rl.errors import BridgeError
 from robot_rl.spec import Array, Spec
 
 ALIVE_S = 2.0
-_FACTS = struct.Struct("<I5b3x")  # policy_version, terminated, truncated, starts, intervention, success
+_FACTS = struct.Struct("<fI5b3x")  # reward, policy_version, terminated, truncated, starts, intervention, success
+_FLOAT32 = np.dtype("<f4")
 
 
 class ActorLink:
@@ -82,19 +83,9 @@ class ActorLink:
         self._spool = spools[-1]
         self.session = self._spool.session
         self._started = time.monotonic()
-        self._build_record()
+        self._obs_shape, self._action_shape = (spec.obs_dim,), (spec.action_dim,)
         self._episode, self._length, self._return, self._intervening = 0, 0, 0.0, False
         self._closed = False
-
-    def _build_record(self) -> None:
-        s, a, dtype = self.spec.obs_dim, self.spec.action_dim, self._spool.dtype
-        self._row = bytearray(dtype.itemsize)
-        self._row_view = memoryview(self._row)
-        self._floats = np.frombuffer(self._row, "<f4", count=2 * s + a + 1)
-        self._obs, self._action = self._floats[:s], self._floats[s : s + a]
-        self._reward_at, self._next_obs = s + a, self._floats[s + a + 1 :]
-        self._facts_at = self._floats.nbytes
-        self._obs_shape, self._action_shape = (s,), (a,)
 
     def publish(
         self,
@@ -124,31 +115,19 @@ class ActorLink:
             Its sequence in this session.
 
         Raises:
-            BridgeError: If it could not be stored (spool full, disk full), or is not finite or of another
-                shape; the arm must stop safely.
+            BridgeError: If it could not be stored (spool full, disk full), or is of another shape; the arm must
+                stop safely.
         """
         if obs.shape != self._obs_shape or next_obs.shape != self._obs_shape or action.shape != self._action_shape:
             raise BridgeError(
                 f"A transition of shapes {obs.shape}, {action.shape}, {next_obs.shape}; the spec has "
                 f"{self._obs_shape}, {self._action_shape}, {self._obs_shape}."
             )
-        self._obs[:] = obs
-        self._action[:] = action
-        self._floats[self._reward_at] = reward
-        self._next_obs[:] = next_obs
-        if not math.isfinite(np.dot(self._floats, self._floats)):
-            raise BridgeError("A transition holds NaN, infinity or a number beyond 1e18; it was not taken.")
-        _FACTS.pack_into(
-            self._row,
-            self._facts_at,
-            self.policy_version,
-            terminated,
-            truncated,
-            self._length == 0,
-            intervention,
-            success,
+        facts = _FACTS.pack(
+            reward, self.policy_version, terminated, truncated, self._length == 0, intervention, success
         )
-        sequence = self._spool.append(self._row_view)
+        row = b"".join((_float32(obs), _float32(action), _float32(next_obs), facts))
+        sequence = self._spool.append(row)
         self._length += 1
         self._return += reward
         if intervention is not self._intervening:
@@ -264,3 +243,10 @@ class ActorLink:
             self._sender.close()
             self._loader.close()
             self._lock.release()
+
+
+def _float32(values: Array) -> memoryview:
+    """As bytes on the wire; copies only what is of another type or not contiguous."""
+    if values.dtype is _FLOAT32 and values.flags.c_contiguous:
+        return values.data
+    return np.ascontiguousarray(values, _FLOAT32).data

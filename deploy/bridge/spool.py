@@ -6,14 +6,21 @@ A folder holds one sub-folder a session, its name a running number and the sessi
     N.spool            a segment; N is the sequence of its first record, 20 digits
     acknowledged       8 bytes, little-endian: all sequences below are stored by the learner
 
-A record is a transition (`robot_rl.data.transition`) and a CRC-32 over it and its sequence. A process killed
-at any moment goes on with the same session and the next sequence. After a reboot the tail may be gone (at
-most `sync_ms` of it), and the learner may already have what is gone: numbers must not be used twice, so a
-new session begins, and what is left of the old one is sent first. No torch.
+    spare              the segment to come
+
+A record is a transition (`robot_rl.data.transition`) and a CRC-32 over it, begun with its sequence. Segments
+are written full of zeros in advance, or are acknowledged ones used again, and mapped: taking a transition is a
+copy into the operating system's memory of the file, with no system call and no allocation that a busy disk
+could hold up, and a full disk shows before a segment begins. What a segment held before fails the CRC.
+
+A process killed at any moment goes on with the same session and the next sequence. After a reboot the tail
+may be gone (at most `sync_ms` of it), and the learner may already have what is gone: numbers must not be used
+twice, so a new session begins, and what is left of the old one is sent first. No torch.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import struct
@@ -24,7 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robot_rl.data.durable import GroupCommit, append_whole, sync_folder
+from robot_rl.data.durable import GroupCommit, sync_folder
 from robot_rl.data.spec_file import read_spec_file, write_spec_file
 from robot_rl.data.transition import Rows, transition_dtype
 from robot_rl.errors import BridgeError
@@ -32,7 +39,8 @@ from robot_rl.spec import Spec
 
 META_FILE = "session.json"
 ACKNOWLEDGED_FILE = "acknowledged"
-CRC = struct.Struct("<I")
+SPARE_FILE = "spare"
+_CRC = struct.Struct("<I")
 _BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -42,7 +50,7 @@ class SpoolOptions:
 
     sync_ms: float = 100.0  # a power cut loses at most the appends of this long; 0 syncs each one, on the tick
     limit_bytes: int = 2 * 2**30  # most that may wait for the learner; beyond it the arm stops
-    segment_records: int = 16_384  # transitions of a file
+    segment_bytes: int = 8 * 2**20  # allocated at a time
 
 
 class Spool:
@@ -67,14 +75,15 @@ class Spool:
         )
         self.boot = str(read_spec_file(folder / META_FILE, spec, f"the spool {folder}", remedy).get("boot", ""))
         self._row_bytes = self.dtype.itemsize
-        self._record_bytes = self._row_bytes + CRC.size
+        self._record_bytes = self._row_bytes + _CRC.size
         self._sync_ms = options.sync_ms
         self._limit_records = max(1, options.limit_bytes // self._record_bytes)
-        self._segment_records = options.segment_records
+        self._segment_size = max(1, options.segment_bytes // self._record_bytes) * self._record_bytes
         self._segments: list[int] = []  # sequence of the first record of each
         self._change = threading.Lock()  # guards `_segments` and the descriptors against the other thread
-        self._unsynced: list[int] = []  # descriptors of full segments
+        self._full: list[tuple[int, mmap.mmap]] = []  # segments to sync and let go
         self._recover()
+        self._synced = self._taken
         self._commit = GroupCommit(self._sync, options.sync_ms / 1000)
 
     @property
@@ -92,7 +101,7 @@ class Spool:
         """Transitions that wait for the learner."""
         return self._taken - self._acknowledged
 
-    def append(self, row: memoryview) -> int:
+    def append(self, row: bytes) -> int:
         """Store one transition.
 
         Args:
@@ -104,25 +113,17 @@ class Spool:
         Raises:
             BridgeError: If it could not be stored, so that the arm must stop; the spool is as before.
         """
-        sequence = self._taken
-        if sequence - self._acknowledged >= self._limit_records:
-            raise BridgeError(
-                f"The spool {self.folder} is full: {self.backlog:,} transitions wait for the learner, the limit is "
-                f"{self._limit_records:,}. Nothing is lost. Start the learner, or raise the limit."
-            )
-        if sequence - self._segments[-1] >= self._segment_records:
-            self._rotate()
-        try:
-            crc = CRC.pack(zlib.crc32(row, sequence & 0xFFFFFFFF))
-            self._end = append_whole(self._fd, (row, crc), self._end)
-            self._taken = sequence + 1
-            if self._sync_ms <= 0:
-                os.fdatasync(self._fd)
-        except OSError as error:
-            raise _disk_error(self.folder, error) from error
-        self._commit.mark()
-        if self._commit.error is not None:
-            raise _disk_error(self.folder, self._commit.error)
+        sequence, at = self._taken, self._end
+        if at >= self._segment_end or sequence - self._acknowledged >= self._limit_records or self._commit.error:
+            self._require_room()
+            at = self._end
+        end = at + self._row_bytes
+        self._map[at:end] = row
+        _CRC.pack_into(self._map, end, zlib.crc32(row, sequence & 0xFFFFFFFF))
+        self._end = end + 4
+        self._taken = sequence + 1
+        if self._sync_ms <= 0:
+            self._sync()
         return sequence
 
     def read(self, start: int, limit: int) -> tuple[bytes, int]:
@@ -152,7 +153,7 @@ class Spool:
         parts: list[bytes] = []
         at = self.oldest
         while at < self._taken:
-            block, count = self.read(at, self._segment_records)
+            block, count = self.read(at, self.backlog)
             parts.append(block)
             at += count
         return np.frombuffer(b"".join(parts), self.dtype)
@@ -168,17 +169,21 @@ class Spool:
             gone = [first for first, end in zip(self._segments, self._segments[1:], strict=False) if end <= below]
             del self._segments[: len(gone)]
         for first in gone:
-            self._file(first).unlink()
+            if (self.folder / SPARE_FILE).exists() or self._file(first).stat().st_size != self._segment_size:
+                self._file(first).unlink()
+            else:
+                self._file(first).rename(self.folder / SPARE_FILE)
 
     def close(self) -> None:
-        """Sync and let go; what waits for the learner stays."""
+        """Sync and let go; what waits for the learner stays. The second call does nothing."""
+        if self._ack_fd < 0:
+            return
         self._commit.close()
         self._sync()
-        with self._change:
-            for fd in (self._fd, self._ack_fd):
-                if fd >= 0:
-                    os.close(fd)
-            self._fd = self._ack_fd = -1
+        self._map.close()
+        os.close(self._fd)
+        os.close(self._ack_fd)
+        self._ack_fd = -1
 
     def remove(self) -> None:
         """Close, and delete the folder."""
@@ -188,29 +193,54 @@ class Spool:
     def _file(self, first: int) -> Path:
         return self.folder / f"{first:020d}.spool"
 
-    def _rotate(self) -> None:
+    def _require_room(self) -> None:
+        """Make sure that one more record can be taken."""
+        if self._commit.error is not None:
+            raise _disk_error(self.folder, self._commit.error)
+        if self.backlog >= self._limit_records:
+            raise BridgeError(
+                f"The spool {self.folder} is full: {self.backlog:,} transitions wait for the learner, the limit is "
+                f"{self._limit_records:,}. The arm must stop; nothing is lost. Start the learner, or raise the limit."
+            )
+        if self._end < self._segment_end:
+            return
+        spare, file = self.folder / SPARE_FILE, self._file(self._taken)
         try:
-            fd = os.open(self._file(self._taken), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            if not spare.exists():
+                _fill(spare.with_suffix(".now"), 0, self._segment_size).rename(spare)
+            spare.rename(file)
+            fd = os.open(file, os.O_RDWR)
+            mapped = mmap.mmap(fd, self._segment_size)
         except OSError as error:
             raise _disk_error(self.folder, error) from error
         with self._change:
-            self._unsynced.append(self._fd)
+            self._full.append((self._fd, self._map))
             self._segments.append(self._taken)
-            self._fd, self._end = fd, 0
+            self._fd, self._map, self._end, self._segment_end = fd, mapped, 0, self._segment_size
 
     def _sync(self) -> None:
         with self._change:
-            full, self._unsynced = self._unsynced, []
-            current = os.dup(self._fd) if self._fd >= 0 else -1
-        for fd in [*full, current]:
-            if fd >= 0:
+            full, self._full = self._full, []
+            current, taken = os.dup(self._fd), self._taken
+        try:
+            for fd, mapped in full:
                 os.fdatasync(fd)
+                mapped.close()
                 os.close(fd)
-        if full:
-            sync_folder(self.folder)
+            if full:
+                sync_folder(self.folder)
+            if taken > self._synced:
+                os.fdatasync(current)
+                self._synced = taken
+        finally:
+            os.close(current)
+        if self._sync_ms > 0 and not (spare := self.folder / SPARE_FILE).exists():
+            _fill(spare.with_suffix(".next"), 0, self._segment_size, sync=True).rename(spare)
 
     def _recover(self) -> None:
-        """Find the last whole record; what a power cut left behind it is cut off."""
+        """Find the last whole record; what a power cut left behind it is overwritten."""
+        for old in self.folder.glob(f"{SPARE_FILE}*"):
+            old.unlink()
         self._segments = sorted(int(f.stem) for f in self.folder.glob("*.spool")) or [0]
         self._taken = self._segments[0]
         for i, first in enumerate(self._segments):
@@ -220,9 +250,13 @@ class Spool:
                 del self._segments[i:]
                 break
             self._taken += self._sound_records(first)
-        self._fd = os.open(self._file(self._segments[-1]), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        last = self._file(self._segments[-1])
+        size = last.stat().st_size if last.exists() else 0
+        _fill(last, size, self._segment_size, sync=True)
         self._end = (self._taken - self._segments[-1]) * self._record_bytes
-        os.ftruncate(self._fd, self._end)
+        self._segment_end = max(size // self._record_bytes * self._record_bytes, self._segment_size)
+        self._fd = os.open(last, os.O_RDWR)
+        self._map = mmap.mmap(self._fd, self._segment_end)
         self._ack_fd = os.open(self.folder / ACKNOWLEDGED_FILE, os.O_RDWR | os.O_CREAT, 0o644)
         noted = os.pread(self._ack_fd, 8, 0)
         known = struct.unpack("<Q", noted)[0] if len(noted) == 8 else 0
@@ -233,8 +267,9 @@ class Spool:
             return 0
         block, size = memoryview(self._file(first).read_bytes()), self._record_bytes
         for i in range(len(block) // size):
-            row, crc = block[i * size : i * size + self._row_bytes], block[i * size + self._row_bytes : (i + 1) * size]
-            if zlib.crc32(row, (first + i) & 0xFFFFFFFF) != CRC.unpack(crc)[0]:
+            at = i * size
+            row, crc = block[at : at + self._row_bytes], _CRC.unpack_from(block, at + self._row_bytes)[0]
+            if zlib.crc32(row, (first + i) & 0xFFFFFFFF) != crc:
                 return i
         return len(block) // size
 
@@ -286,6 +321,18 @@ def _new_session(folder: Path, spec: Spec, boot: str) -> Path:
     made = work.rename(folder / name)
     sync_folder(folder)
     return made
+
+
+def _fill(file: Path, start: int, stop: int, *, sync: bool = False) -> Path:
+    """Write zeros into `file` from byte `start` to `stop`; without blocks of its own a file could stall a tick."""
+    with file.open("r+b" if start else "wb", buffering=0) as handle:
+        handle.seek(start)
+        rest = memoryview(bytes(max(0, stop - start)))
+        while rest:
+            rest = rest[handle.write(rest) :]
+        if sync:
+            os.fdatasync(handle.fileno())
+    return file
 
 
 def _boot() -> str:

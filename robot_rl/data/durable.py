@@ -94,26 +94,21 @@ class FolderLock:
 
 
 class GroupCommit:
-    """Calls `sync` in a background thread, at most `period_s` after `mark`.
+    """Calls `sync` in a background thread every `period_s`.
 
     Args:
-        sync: Makes everything durable that was appended before it was called.
-        period_s: Longest wait, s; 0 leaves syncing to the caller and starts no thread.
+        sync: Makes everything durable that was appended before it was called; cheap where there is nothing.
+        period_s: Between calls, s; 0 leaves syncing to the caller and starts no thread.
     """
 
     def __init__(self, sync: Callable[[], None], period_s: float) -> None:
         self._sync = sync
         self._period_s = period_s
-        self._dirty = False
         self._closing = threading.Event()
         self.error: OSError | None = None  # a failed sync: what was written since the last one is in doubt
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
         if period_s > 0:
             self._thread.start()
-
-    def mark(self) -> None:
-        """Something was appended. Costs nothing."""
-        self._dirty = True
 
     def close(self) -> None:
         """End the thread; the caller syncs what is left."""
@@ -123,9 +118,6 @@ class GroupCommit:
 
     def _run(self) -> None:
         while not self._closing.wait(self._period_s):
-            if not self._dirty:
-                continue
-            self._dirty = False
             try:
                 self._sync()
             except OSError as error:

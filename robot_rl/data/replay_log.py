@@ -121,8 +121,6 @@ class ReplayLog:
             self._write(key, first_sequence + known, np.ascontiguousarray(rows[known:]))
         if self._sync_ms <= 0:
             self.sync()
-        else:
-            self._commit.mark()
         return len(rows) - known
 
     def read(self, from_index: int = 0, limit: int | None = None) -> Rows:

@@ -27,7 +27,7 @@ class Success(IntEnum):
 def transition_dtype(obs_dim: int, action_dim: int) -> np.dtype[np.void]:
     """Record of a transition.
 
-    Fields: `obs` (S,) raw; `action` (A,) as executed; `reward`; `next_obs` (S,); `policy_version` that acted
+    Fields: `obs` (S,) raw; `action` (A,) as executed; `next_obs` (S,); `reward`; `policy_version` that acted
     (0 where none did); `terminated` and `truncated`, 0 or 1; `starts`, 1 at the first of an episode;
     `intervention`, 1 where a person commanded; `success`, a `Success`; `spare`, zeros. An episode's transitions
     are consecutive in their session and its last one has `terminated` or `truncated` set, unless the actor
@@ -40,8 +40,8 @@ def transition_dtype(obs_dim: int, action_dim: int) -> np.dtype[np.void]:
     fields: list[Any] = [
         ("obs", "<f4", (obs_dim,)),
         ("action", "<f4", (action_dim,)),
-        ("reward", "<f4"),
         ("next_obs", "<f4", (obs_dim,)),
+        ("reward", "<f4"),
         ("policy_version", "<u4"),
         ("terminated", "u1"),
         ("truncated", "u1"),
