@@ -59,7 +59,13 @@ def main(argv: Sequence[str]) -> int:
         whole = [e.return_ for e in episodes if "first" not in e.source] or [episodes[-1].return_]
         score = normalised_score(config.plan.env, sum(whole) / len(whole))
         logs[quality] = {"episodes": len(episodes), "score": score, "sha256": digest(episodes)}
-    recipe = {"options": to_mapping(config), "medium_reached": trained.reached, "curve": trained.curve, "logs": logs}
+    recipe: dict[str, object] = {
+        "options": to_mapping(config),
+        "medium_reached": trained.reached,
+        "scores": {"medium": trained.medium_score, "expert": trained.expert_score},
+        "curve": trained.curve,
+        "logs": logs,
+    }
     (config.out / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
     if config.json:
         print_json(recipe)
