@@ -14,7 +14,7 @@ from robot_rl.errors import DataError
 from robot_rl.world_models.model import QUANTILES, WorldModel
 
 IMPROVEMENT = 0.001  # a held-out error counts as better from this share on
-MICRO_BATCH = 1024  # rows a pass: activations stay in the cache, the gradient is the batch's
+MICRO_BATCH = 512  # rows a pass: activations stay in the cache, the gradient is the batch's
 
 
 class Fitter:
