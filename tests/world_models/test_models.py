@@ -30,7 +30,7 @@ VAE = VAEConfig(
 def fitted(cfg: EnsembleConfig | VAEConfig, epochs: int) -> tuple[WorldModel, Fitter]:
     torch.manual_seed(0)
     spec = drifting_spec()
-    training, held_out = drifting_episodes(40), drifting_episodes(10, seed=1)
+    training, held_out = drifting_episodes(80), drifting_episodes(20, seed=1)
     stats = observation_stats(training)
     rows = Replay.of(spec, training).transitions()
     model = build_model(cfg, spec, stats, Targets.of(rows, stats))
