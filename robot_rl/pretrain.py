@@ -27,8 +27,7 @@ from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.run import RunLog
-from robot_rl.world_models.augment import AugmentConfig, Augmented, exploring
-from robot_rl.world_models.store import load_model
+from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,12 +159,7 @@ def _augmented(
                 f"{config.out} was trained with a world model. Resume it with the same --world-model."
             )
         return replay
-    trained, _ = load_model(config.world_model, device=str(agent.device))
-    model = trained.require_usable(force=config.augment.force)
-    model.spec.require_match(
-        agent.spec, f"the world model in {config.world_model}", str(config.data), "Train one on the same data."
-    )
-    source = Augmented(replay, model, config.augment, exploring(agent))
+    source = augmented(replay, config.world_model, config.augment, agent)
     if progress is not None:
         source.load_state(progress)
     return source

@@ -54,10 +54,6 @@ class TD3Plan:
     eval_every: int = 5_000  # steps between evaluations of 5 episodes
     seed: int = 0  # of everything
 
-    def __post_init__(self) -> None:
-        if self.env not in SCORES:
-            raise ConfigError(f"'{self.env}' has no scores of reference. Known: {', '.join(SCORES)}.")
-
 
 @dataclass
 class Trained:
@@ -97,7 +93,12 @@ def train(plan: TD3Plan, on_step: Callable[[int, float], None]) -> Trained:
 
     Returns:
         The agents; `reached` is False if `medium` was never scored, then "medium" is the last agent.
+
+    Raises:
+        ConfigError: If nobody knows what a good score is in that environment.
     """
+    if plan.env not in SCORES:
+        raise ConfigError(f"'{plan.env}' has no scores of reference. Known: {', '.join(SCORES)}.")
     torch.manual_seed(plan.seed)
     env, probe = make_env(plan.env), make_env(plan.env)
     spec = env_spec(env)
@@ -134,14 +135,20 @@ def train(plan: TD3Plan, on_step: Callable[[int, float], None]) -> Trained:
     return found
 
 
-def make_logs(plan: TD3Plan, trained: Trained, quality: Quality, transitions: int) -> list[Episode]:
+def make_logs(plan: TD3Plan, trained: Trained | None, quality: Quality, transitions: int) -> list[Episode]:
     """Episodes of `quality`, together exactly `transitions` long; the last is cut to fit.
+
+    Without training there are "random" logs alone, and those of any environment.
 
     Raises:
         ConfigError: If the agent did not see that many transitions.
     """
     env = make_env(plan.env)
     rng = np.random.default_rng(plan.seed + 1)
+    if quality == "random":
+        return _cut(_episodes(env, _uniform(env, rng), seed=plan.seed + 20_000_000), transitions, quality)
+    if trained is None:
+        raise ConfigError(f"'{quality}' logs need a trained agent; only 'random' ones do not.")
     if quality == "medium-replay":
         order = rng.permutation(len(trained.replay))
         return _cut((trained.replay[i] for i in order), transitions, quality)
@@ -151,11 +158,8 @@ def make_logs(plan: TD3Plan, trained: Trained, quality: Quality, transitions: in
             *make_logs(plan, trained, "medium", half),
             *make_logs(plan, trained, "expert", transitions - half),
         ]
-    if quality == "random":
-        act = _uniform(env, rng)
-    else:
-        agent = trained.medium if quality == "medium" else trained.expert
-        act = _noisy(act_with(agent.policy), env, plan.noise, rng)
+    agent = trained.medium if quality == "medium" else trained.expert
+    act = _noisy(act_with(agent.policy), env, plan.noise, rng)
     return _cut(_episodes(env, act, seed=plan.seed + 20_000_000), transitions, quality)
 
 
@@ -174,6 +178,8 @@ def _exploring(agent: Agent, env: Env, plan: TD3Plan) -> ActFn:
 
 def _uniform(env: Env, rng: np.random.Generator) -> ActFn:
     low, high = _bounds(env)
+    if env_spec(env).control == "discrete":
+        return lambda _: rng.integers(int(low[0]), int(high[0]), (1,), endpoint=True).astype(np.float32)
     return lambda _: rng.uniform(low, high).astype(np.float32)
 
 

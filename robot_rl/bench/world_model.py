@@ -152,7 +152,7 @@ def _print(result: dict[str, object]) -> None:
     if isinstance(training, dict):
         for name, row in training.items():
             out.print(
-                f"{name}: {row['seconds_an_epoch']:.2f} s an epoch, {row['minutes_in_all']:.1f} min for {row['epochs']}; "
+                f"{name}: {row['seconds_an_epoch']:.2f} s an epoch, {row['minutes_in_all']:.1f} min for all, "
                 f"{row['processor_minutes_in_all']:.1f} min of processor time"
             )
     out.print(str(result["machine"]), markup=False)

@@ -13,17 +13,21 @@ large product in place of many small ones. With `reuse` 1 every prediction is fr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from robot_rl.algorithms.agent import Agent
+from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Batch, TransitionSource
 from robot_rl.errors import CheckpointError, ConfigError
+from robot_rl.world_models.fit import refit
 from robot_rl.world_models.model import WorldModel
+from robot_rl.world_models.store import load_model
 
 Mode = Literal["next-state", "consistent", "rollout", "noise"]
 ExploreFn = Callable[[Tensor, Tensor], Tensor]
@@ -67,7 +71,9 @@ class Augmented:
         self.base = base
         self.model = model.eval()
         self.cfg = cfg
+        self.refits = 0
         self._explore = explore
+        self._origin = torch.tensor(list(model.digest), dtype=torch.uint8)  # of the model as it came
         self._block: Batch | None = None
         self._left = 0.0  # rows that may still be drawn from the block
 
@@ -93,14 +99,28 @@ class Augmented:
         real = self.base.sample(size - count, generator)
         return Batch(*(torch.cat(pair) for pair in zip(real, made, strict=True)))
 
-    def renew(self) -> None:
-        """Forget the predictions made so far: call it when the model has changed."""
-        self._block, self._left = None, 0.0
+    def refit(self, episodes: Sequence[Episode], epochs: int) -> float:
+        """Go on training the model on all data seen so far; returns its held-out error.
+
+        Raises:
+            DataError: If there are fewer than two episodes.
+        """
+        error = refit(self.model, episodes, epochs=epochs)
+        self.model.eval()
+        self.refits += 1
+        self._block, self._left = None, 0.0  # predictions of the model as it was
+        return error
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint needs to go on with the same batches."""
-        digest = torch.tensor(list(self.model.digest), dtype=torch.uint8)
-        state = {"augment.left": torch.tensor(self._left, dtype=torch.float64), "augment.model": digest}
+        """What a checkpoint needs to go on with the same batches; the model's weights once they were refitted."""
+        state = {
+            "augment.left": torch.tensor(self._left, dtype=torch.float64),
+            "augment.refits": torch.tensor(self.refits),
+            "augment.model": self._origin,
+        }
+        if self.refits:
+            state |= {f"augment.weights.{name}": value for name, value in self.model.state_dict().items()}
+            state["augment.generator"] = self.model.generator.get_state()
         if self._block is not None:
             state |= {f"augment.block.{name}": column for name, column in self._block._asdict().items()}
         return state
@@ -113,12 +133,16 @@ class Augmented:
         """
         if "augment.model" not in state:
             raise CheckpointError("The run was trained without --world-model; resume it without one.")
-        if bytes(state["augment.model"].tolist()) != self.model.digest:
+        if not torch.equal(state["augment.model"].cpu(), self._origin):
             raise CheckpointError(
                 "The run was trained with another world model than the one given. Give --world-model the same run, "
                 "or start anew with another --out."
             )
-        self._left = float(state["augment.left"])
+        self._left, self.refits = float(state["augment.left"]), int(state["augment.refits"])
+        if self.refits:
+            weights = {k.removeprefix("augment.weights."): v for k, v in state.items() if "augment.weights." in k}
+            self.model.load_state_dict(weights)
+            self.model.generator.set_state(state["augment.generator"].cpu())
         device = self.model.device
         columns = {n: state[f"augment.block.{n}"].to(device) for n in Batch._fields if f"augment.block.{n}" in state}
         self._block = Batch(**columns) if columns else None
@@ -152,6 +176,22 @@ class Augmented:
             if len(obs) == 0:
                 break
         return Batch(*(torch.cat(column) for column in zip(*pieces, strict=True)))
+
+
+def augmented(base: TransitionSource, run: Path, cfg: AugmentConfig, agent: Agent) -> Augmented:
+    """`base` with a share from the world model of `run`, for `agent`.
+
+    Raises:
+        CheckpointError: If the run is not a world model's, or not at its end.
+        ConfigError: If a naive predictor beats the model, unless forced.
+        SpecMismatch: If it was trained for another robot.
+    """
+    trained, _ = load_model(run, device=str(agent.device))
+    model = trained.require_usable(force=cfg.force)
+    model.spec.require_match(
+        agent.spec, f"the world model in {run}", "the learner", "Train one on the learner's data: robot-rl world-model."
+    )
+    return Augmented(base, model, cfg, exploring(agent))
 
 
 def exploring(agent: Agent) -> ExploreFn:

@@ -121,7 +121,7 @@ class Fitter:
 def refit(model: WorldModel, episodes: Sequence[Episode], *, epochs: int = 20, holdout: float = 0.1) -> float:
     """Go on training `model` on all data seen so far: what an online run calls every N steps.
 
-    Statistics and scales stay frozen; early stopping, elites and calibration start anew.
+    Statistics and scales stay frozen; optimiser, early stopping, elites and calibration start anew.
 
     Args:
         model: Trained before; changed in place.
@@ -138,6 +138,7 @@ def refit(model: WorldModel, episodes: Sequence[Episode], *, epochs: int = 20, h
     training, held_out = split(episodes, holdout, model.generator)
     rows = [Replay.of(model.spec, part, str(model.device)).transitions() for part in (training, held_out)]
     cfg = model.cfg
+    model.optimiser.state.clear()
     fitter = Fitter(model, rows[0], rows[1], batch_size=cfg.batch_size, patience=cfg.patience)
     fitter.errors = model.errors(fitter.held_out)
     for _ in range(epochs):
