@@ -30,6 +30,10 @@ from robot_rl.errors import CheckpointError, ConfigError
 from robot_rl.spec import Spec
 
 FORMAT_VERSION = 1
+CONFIG = "pretrained_model/config.json"
+TRAIN_CONFIG = "pretrained_model/train_config.json"
+WEIGHTS = "pretrained_model/model.safetensors"
+STATE = "training_state/state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -74,29 +78,44 @@ def save_checkpoint(
         train_config: The run's resolved config.
         progress: Further named tensors, such as the sampler's generator.
     """
-    folder = run / "checkpoints"
-    final = folder / f"{agent.updates:08d}"
-    work = folder / f".{final.name}.tmp-{os.getpid()}"
-    shutil.rmtree(work, ignore_errors=True)
-    model, state = work / "pretrained_model", work / "training_state"
-    model.mkdir(parents=True)
-    state.mkdir()
     config = {
         "format_version": FORMAT_VERSION,
         "algorithm": algorithm,
         "agent": to_mapping(agent_config),
         "spec": agent.spec.to_dict(),
-        "statistics": {
-            "mean": agent.stats.mean.tolist(),
-            "std": agent.stats.std.tolist(),
-            "sha256": agent.stats.digest,
-        },
+        "statistics": statistics_to_dict(agent.stats),
         "updates": agent.updates,
     }
-    _write_json(model / "config.json", config)
-    _write_json(model / "train_config.json", to_mapping(train_config))
-    save_file(_contiguous(agent.state_dict()), model / "model.safetensors")
-    save_file(_contiguous(agent.training_state() | progress), state / "state.safetensors")
+    return write_checkpoint(
+        run,
+        agent.updates,
+        config=config,
+        train_config=to_mapping(train_config),
+        weights=agent.state_dict(),
+        state=agent.training_state() | progress,
+    )
+
+
+def write_checkpoint(
+    run: Path,
+    number: int,
+    *,
+    config: dict[str, Any],
+    train_config: dict[str, Any],
+    weights: dict[str, Any],
+    state: dict[str, Tensor],
+) -> Path:
+    """Write the files of checkpoint `number`, all or nothing, and point `last` at it."""
+    folder = run / "checkpoints"
+    final = folder / f"{number:08d}"
+    work = folder / f".{final.name}.tmp-{os.getpid()}"
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "pretrained_model").mkdir(parents=True)
+    (work / "training_state").mkdir()
+    _write_json(work / CONFIG, config)
+    _write_json(work / TRAIN_CONFIG, train_config)
+    save_file(_contiguous(weights), work / WEIGHTS)
+    save_file(_contiguous(state), work / STATE)
     for file in work.rglob("*"):
         if file.is_file():
             _sync(file)
@@ -116,14 +135,9 @@ def load_agent(path: Path, *, device: str = "cpu") -> tuple[Agent, dict[str, Ten
         CheckpointError: If a file is missing, damaged, or does not fit the rest.
     """
     folder = resolve(path)
-    config = _read_config(folder)
-    agent = _build(config, folder, device)
-    own, saved = agent.state_dict(), _load_tensors(folder / "pretrained_model" / "model.safetensors")
-    if own.keys() != saved.keys():
-        odd = sorted(own.keys() ^ saved.keys())
-        raise CheckpointError(f"{folder}: model.safetensors does not fit config.json; unmatched: {odd[:4]}.")
-    agent.load_state_dict(saved)
-    state = _load_tensors(folder / "training_state" / "state.safetensors")
+    agent = _build(read_json(folder / CONFIG), folder, device)
+    load_weights(agent, folder)
+    state = read_tensors(folder / STATE)
     agent.load_training_state(state)
     return agent, state
 
@@ -136,8 +150,8 @@ def load_policy(path: Path, *, device: str = "cpu") -> TrainedPolicy:
     """
     folder = resolve(path)
     agent, _ = load_agent(folder, device=device)
-    config = _read_config(folder)
-    train = _read_json(folder / "pretrained_model" / "train_config.json")
+    config = read_json(folder / CONFIG)
+    train = read_json(folder / TRAIN_CONFIG)
     return TrainedPolicy(
         module=agent.policy.eval(),
         spec=agent.spec,
@@ -173,28 +187,61 @@ def _build(config: dict[str, Any], folder: Path, device: str) -> Agent:
                 f"{folder} has checkpoint version {config['format_version']}, this program reads {FORMAT_VERSION}."
             )
         spec = Spec.from_dict(config["spec"])
-        raw = config["statistics"]
-        stats = ObservationStats(np.asarray(raw["mean"], np.float32), np.asarray(raw["std"], np.float32))
-        if stats.digest != raw["sha256"]:
-            raise CheckpointError(f"{folder}: the statistics do not match their hash; the file was altered.")
+        stats = statistics_from_dict(config["statistics"], folder)
         cfg = from_mapping(CONFIGS[config["algorithm"]], config["agent"], f"{folder}: agent")
     except (KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{folder}: config.json is not usable ({error}). Train again.") from error
     return build_agent(cfg, spec, stats, device=device)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    return _read_json(folder / "pretrained_model" / "config.json")
+def load_weights(module: nn.Module, folder: Path) -> None:
+    """Fill `module` from the weights of a checkpoint folder.
+
+    Raises:
+        CheckpointError: If they are damaged or belong to another module.
+    """
+    own, saved = module.state_dict(), read_tensors(folder / WEIGHTS)
+    if own.keys() != saved.keys():
+        odd = sorted(own.keys() ^ saved.keys())
+        raise CheckpointError(f"{folder}: model.safetensors does not fit config.json; unmatched: {odd[:4]}.")
+    module.load_state_dict(saved)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def statistics_to_dict(stats: ObservationStats) -> dict[str, Any]:
+    """Statistics with their hash, as config.json holds them."""
+    return {"mean": stats.mean.tolist(), "std": stats.std.tolist(), "sha256": stats.digest}
+
+
+def statistics_from_dict(raw: dict[str, Any], folder: Path) -> ObservationStats:
+    """Inverse of `statistics_to_dict`.
+
+    Raises:
+        CheckpointError: If they do not match their hash.
+    """
+    stats = ObservationStats(np.asarray(raw["mean"], np.float32), np.asarray(raw["std"], np.float32))
+    if stats.digest != raw["sha256"]:
+        raise CheckpointError(f"{folder}: the statistics do not match their hash; the file was altered.")
+    return stats
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint.
+
+    Raises:
+        CheckpointError: If it cannot be read.
+    """
     try:
         return cast("dict[str, Any]", json.loads(file.read_text()))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} cannot be read ({error}). Use an earlier checkpoint.") from error
 
 
-def _load_tensors(file: Path) -> dict[str, Tensor]:
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Named tensors of a checkpoint.
+
+    Raises:
+        CheckpointError: If they cannot be read.
+    """
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:

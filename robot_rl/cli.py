@@ -24,6 +24,7 @@ SUMMARIES = {
     "data": "import logs, look at a dataset, check its health",
     "record": "make demonstrations with a scripted expert in simulation",
     "locomotion": "make HalfCheetah, Hopper or Walker2d logs of named quality",
+    "world-model": "learn to predict the robot from its logs, with a report",
     "pretrain": "train a policy offline: bc, td3-bc, awac or iql",
     "evaluate": "roll a policy out: return and success with intervals",
     "export": "write the ONNX bundle: contract and parity certificate inside",

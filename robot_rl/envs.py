@@ -35,7 +35,7 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
     """
     register_plugins()
     try:
-        return gym.make(env_id, **kwargs)
+        env = gym.make(env_id, **kwargs)
     except gym.error.DependencyNotInstalled as error:
         raise EnvError(f"'{env_id}' needs a simulator that is not installed: {error}") from error
     except ImportError as error:
@@ -47,6 +47,31 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
         near = difflib.get_close_matches(env_id, list(gym.registry), n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise EnvError(f"No environment '{env_id}'.{hint} ({error})") from error
+    return IndexedActions(env) if isinstance(env.action_space, gym.spaces.Discrete) else env
+
+
+class IndexedActions(gym.ActionWrapper[Any, Any, Any]):
+    """A discrete action as one number, its index, so that it travels like any other action."""
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env)
+        space = cast("gym.spaces.Discrete", env.action_space)
+        low, high = float(space.start), float(space.start + space.n - 1)
+        self.action_space = gym.spaces.Box(low, high, (1,), np.float32)
+        size = int(np.prod(env.observation_space.shape or (0,)))
+        if not isinstance(env.observation_space, gym.spaces.Box) or len(env.observation_space.shape) != 1:
+            raise EnvError(f"Needs flat Box observations; this environment has {env.observation_space}.")
+        self.robot_spec = Spec(
+            observation=(vector("observation", size),),
+            action=(Entry("action", ("index",), "index", (low,), (high,)),),
+            rate_hz=float(env.metadata.get("render_fps") or 0.0),
+            control="discrete",
+            env_id=env.spec.id if env.spec else "",
+        )
+
+    def action(self, action: Array) -> int:
+        """The nearest index."""
+        return round(float(action[0]))
 
 
 def register_plugins() -> None:

@@ -6,7 +6,8 @@ process, and the bridge's learner, which is fed by actors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from robot_rl.algorithms.agent import Agent, Metrics
 from robot_rl.data.replay import Mixture, Replay, TransitionSource
 from robot_rl.data.transition import Rows
 from robot_rl.errors import ConfigError
+from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +29,22 @@ class OnlineConfig:
     offline_share: float = 0.5  # of each batch from the logged data, in [0, 1]; 0 drops them
     capacity: int = 1_000_000  # online transitions kept for training; the oldest leave first
     bc_decay: int = 0  # interactions over which the cloning weight falls to 0; 0 keeps it
+    world_model: Path | None = None  # run of `robot-rl world-model`: a share of each batch comes from it
+    augment: AugmentConfig = field(default_factory=AugmentConfig)  # how the world model enters the batches
+    refit_every: int = 0  # interactions after which the world model learns from all data anew; 0 never
+    refit_epochs: int = 10  # passes over the data of such a refit, at most
 
     def __post_init__(self) -> None:
         for name in ("warmup", "critic_warmup", "bc_decay"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be 0 or more.")
+        if self.world_model is None and (self.augment != AugmentConfig() or self.refit_every):
+            raise ConfigError("--augment and --refit options need a model: name its run with --world-model RUN.")
+        if self.refit_every < 0 or self.refit_epochs < 1:
+            raise ConfigError(
+                f"--refit-every is {self.refit_every} and --refit-epochs {self.refit_epochs}; "
+                f"they must be at least 0 and 1."
+            )
         if self.utd <= 0:
             raise ConfigError(f"--utd is {self.utd:g}; it must be above 0.")
         if not 0 <= self.offline_share <= 1:
@@ -56,7 +69,11 @@ class OnlineLearner:
         self.config = config
         self.interactions = 0
         self.online = Replay(agent.spec, config.capacity, str(agent.device))
+        self._offline = offline
         self._source = self.online if offline is None else Mixture(offline, self.online, config.offline_share)
+        self._augmented: Augmented | None = None
+        if config.world_model is not None:
+            self._source = self._augmented = augmented(self._source, config.world_model, config.augment, agent)
         self._sampler = torch.Generator(agent.device).manual_seed(seed)
         self._first_update = agent.updates
         self._agent_config = agent.cfg
@@ -91,7 +108,15 @@ class OnlineLearner:
             left = max(0.0, 1.0 - self.interactions / self.config.bc_decay)
             start = self._agent_config
             self.agent.cfg = replace(start, bc_weight=start.bc_weight * left)
+        self._refit_when_due()
         return self.agent.update(self._source.sample(self._agent_config.batch_size, self._sampler))
+
+    def _refit_when_due(self) -> None:
+        model, every = self._augmented, self.config.refit_every
+        if model is None or not every or self.interactions // every <= model.refits:
+            return
+        logged = self._offline.episodes() if isinstance(self._offline, Replay) else ()
+        model.refit([*logged, *self.online.episodes()], self.config.refit_epochs)
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint needs beside the agent and the transitions."""
@@ -99,7 +124,7 @@ class OnlineLearner:
             "sampler": self._sampler.get_state(),
             "interactions": torch.tensor(self.interactions),
             "first_update": torch.tensor(self._first_update),
-        }
+        } | ({} if self._augmented is None else self._augmented.state())
 
     def load_state(self, state: dict[str, Tensor], rows: Rows) -> None:
         """Inverse of `state`; `rows` are the online transitions up to then."""
@@ -107,3 +132,5 @@ class OnlineLearner:
         self._first_update = int(state["first_update"])
         self.online.extend(rows)
         self.interactions = int(state["interactions"])
+        if self._augmented is not None:
+            self._augmented.load_state(state)

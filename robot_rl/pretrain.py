@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from robot_rl.checkpoint import load_agent, resolve, save_checkpoint
 from robot_rl.console import progress_bar
 from robot_rl.data.dataset import Dataset, load_dataset
 from robot_rl.data.episode import Episode
-from robot_rl.data.replay import Batch, Replay
+from robot_rl.data.replay import Batch, Replay, TransitionSource
 from robot_rl.data.reward import RewardRule, goal_reward, relabel
 from robot_rl.data.stats import observation_stats
 from robot_rl.device import DeviceName, pick_device
@@ -27,6 +27,7 @@ from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.run import RunLog
+from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class PretrainConfig:
     data: Path  # dataset folder from `robot-rl data import` or `robot-rl record`
     out: Path  # run folder to write
     agent: AgentConfig  # the learner's own options
+    world_model: Path | None = None  # run of `robot-rl world-model`: a share of each batch comes from it
+    augment: AugmentConfig = field(default_factory=AugmentConfig)  # how the world model enters the batches
     steps: int = 20_000  # gradient updates
     seed: int = 0  # of weights and batches
     env: str = ""  # Gymnasium id to evaluate in; empty for the dataset's own, "none" for no evaluation
@@ -58,6 +61,13 @@ class PretrainConfig:
             raise ConfigError(f"--steps is {self.steps}; it must be at least 1.")
         if not 0 <= self.holdout < 1:
             raise ConfigError(f"--holdout is {self.holdout}; it must lie in [0, 1).")
+        if self.world_model is None and self.augment != AugmentConfig():
+            raise ConfigError("--augment options need a model: name its run with --world-model RUN.")
+        if self.world_model is not None and self.reward != "logged" and self.augment.mode in ("consistent", "rollout"):
+            raise ConfigError(
+                f"--augment.mode {self.augment.mode} takes rewards from the world model, which knows the logged ones, "
+                f"but --reward is {self.reward}. Use --augment.mode next-state."
+            )
 
 
 def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]:
@@ -70,6 +80,8 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
         CheckpointError: If `out` already holds a run and `resume` is off, or holds none and it is on.
     """
     config = replace(config, data=config.data.absolute())  # so that `export` finds it from anywhere
+    if config.world_model is not None:
+        config = replace(config, world_model=config.world_model.absolute())
     torch.set_num_threads(config.threads)
     device = pick_device(config.device)
     dataset = load_dataset(config.data)
@@ -77,14 +89,15 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
     training, held_out = (_relabelled(part, env, config) for part in _split(dataset, config))
     replay = Replay.of(dataset.spec, training, device)
     probe = Replay.of(dataset.spec, held_out, device) if held_out else None
-    agent, sampler = _start(config, dataset, training, device)
+    agent, sampler, progress = _start(config, dataset, training, device)
+    source = _augmented(config, replay, agent, progress)
     log = RunLog(config.out, config, resume_step=agent.updates or None, wandb=config.wandb)
     results: dict[str, float] = {}
     stop = threading.Event()
     with progress_bar(hidden=quiet) as bar, interrupt_sets(stop):
         task = bar.add_task(config.algorithm, total=config.steps, completed=agent.updates, note="")
         while agent.updates < config.steps and not stop.is_set():
-            metrics = agent.update(replay.sample(config.agent.batch_size, sampler))
+            metrics = agent.update(source.sample(config.agent.batch_size, sampler))
             step, last = agent.updates, agent.updates == config.steps
             if step % config.log_every == 0 or last:
                 scalars = {name: float(value) for name, value in metrics.items()}
@@ -97,7 +110,7 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
                 results = _evaluate(agent, env, config)
                 log.log(step, results)
             if step % config.checkpoint_every == 0 or last or stop.is_set():
-                _save(config, agent, sampler)
+                _save(config, agent, sampler, source)
     log.close()
     if env is not None:
         env.close()
@@ -117,7 +130,8 @@ def _require_finite(scalars: dict[str, float], step: int, config: PretrainConfig
 
 def _start(
     config: PretrainConfig, dataset: Dataset, training: list[Episode], device: str
-) -> tuple[Agent, torch.Generator]:
+) -> tuple[Agent, torch.Generator, dict[str, Tensor] | None]:
+    """Agent, sampler, and what a resumed run left beside them."""
     sampler = torch.Generator(device).manual_seed(config.seed)
     exists = (config.out / "checkpoints" / "last").exists()
     if exists and not config.resume:
@@ -129,10 +143,26 @@ def _start(
         agent, state = load_agent(config.out, device=device)
         dataset.spec.require_match(agent.spec, str(dataset.path), str(config.out), "Resume with the same --data.")
         sampler.set_state(state["sampler"].cpu())
-        return agent, sampler
+        return agent, sampler, state
     torch.manual_seed(config.seed)
     stats = observation_stats(training)
-    return build_agent(config.agent, dataset.spec, stats, seed=config.seed, device=device), sampler
+    return build_agent(config.agent, dataset.spec, stats, seed=config.seed, device=device), sampler, None
+
+
+def _augmented(
+    config: PretrainConfig, replay: Replay, agent: Agent, progress: dict[str, Tensor] | None
+) -> TransitionSource:
+    """The replay, or the replay and a world model."""
+    if config.world_model is None:
+        if progress is not None and "augment.model" in progress:
+            raise CheckpointError(
+                f"{config.out} was trained with a world model. Resume it with the same --world-model."
+            )
+        return replay
+    source = augmented(replay, config.world_model, config.augment, agent)
+    if progress is not None:
+        source.load_state(progress)
+    return source
 
 
 def _split(dataset: Dataset, config: PretrainConfig) -> tuple[list[Episode], list[Episode]]:
@@ -191,14 +221,15 @@ def _action_error(agent: Agent, probe: Replay) -> float:
     return float(error)
 
 
-def _save(config: PretrainConfig, agent: Agent, sampler: torch.Generator) -> None:
+def _save(config: PretrainConfig, agent: Agent, sampler: torch.Generator, source: TransitionSource) -> None:
+    augmentation = source.state() if isinstance(source, Augmented) else {}
     save_checkpoint(
         config.out,
         agent,
         algorithm=config.algorithm,
         agent_config=config.agent,
         train_config=config,
-        progress={"sampler": sampler.get_state()},
+        progress={"sampler": sampler.get_state()} | augmentation,
     )
 
 

@@ -3,10 +3,12 @@
 D4RL's names (Fu et al. 2020, arXiv 2004.07219), D4RL's normalised score, our own agents:
 
     random         actions drawn uniformly
-    medium-replay  everything seen until the agent scores `medium`
+    medium-replay  whole episodes drawn from everything seen until the agent scores `medium`
     medium         rollouts of that agent, with its exploration noise
-    expert         rollouts of the agent at the end of training
+    expert         rollouts of the best agent of the training, by its evaluations
     medium-expert  half medium, half expert
+
+The best agent, because TD3 on Hopper and Walker2d often falls back; how good it is stands in recipe.json.
 
 Same options and seed, same logs: TD3 runs in one process with one torch thread, one update a step.
 """
@@ -48,23 +50,32 @@ class TD3Plan:
     random_steps: int = 10_000  # steps of random actions before the first update
     noise: float = 0.1  # std of exploration noise, share of the action range
     medium: float = 40.0  # normalised score at which "medium" is taken
+    expert: float | None = None  # normalised score that ends training before `steps`
     eval_every: int = 5_000  # steps between evaluations of 5 episodes
     seed: int = 0  # of everything
-
-    def __post_init__(self) -> None:
-        if self.env not in SCORES:
-            raise ConfigError(f"'{self.env}' has no scores of reference. Known: {', '.join(SCORES)}.")
 
 
 @dataclass
 class Trained:
-    """What training leaves: the agents and all transitions up to `medium`."""
+    """What training leaves: the agents, their scores, and all transitions up to `medium`."""
 
     medium: Agent
     expert: Agent
     replay: list[Episode]
     curve: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+    medium_score: float | None = None
+    expert_score: float | None = None
     reached: bool = False
+
+    def judge(self, agent: Agent, step: int, score: float, medium: float) -> None:
+        """Keep `agent` as medium at the first score of `medium`, as expert at each new best."""
+        self.curve.append((step, score))
+        if score >= medium and not self.reached:
+            self.reached, self.medium_score = True, score
+            self.medium.load_state_dict(agent.state_dict())
+        if self.expert_score is None or score > self.expert_score:
+            self.expert_score = score
+            self.expert.load_state_dict(agent.state_dict())
 
 
 def normalised_score(env_id: str, return_: float) -> float:
@@ -82,16 +93,21 @@ def train(plan: TD3Plan, on_step: Callable[[int, float], None]) -> Trained:
 
     Returns:
         The agents; `reached` is False if `medium` was never scored, then "medium" is the last agent.
+
+    Raises:
+        ConfigError: If nobody knows what a good score is in that environment.
     """
+    if plan.env not in SCORES:
+        raise ConfigError(f"'{plan.env}' has no scores of reference. Known: {', '.join(SCORES)}.")
     torch.manual_seed(plan.seed)
     env, probe = make_env(plan.env), make_env(plan.env)
     spec = env_spec(env)
     stats = ObservationStats(np.zeros(spec.obs_dim, np.float32), np.ones(spec.obs_dim, np.float32))
     config = TD3BCConfig(bc_weight=0.0)
-    agent, medium = (build_agent(config, spec, stats, seed=plan.seed) for _ in range(2))
+    agent, medium, expert = (build_agent(config, spec, stats, seed=plan.seed) for _ in range(3))
     replay = Replay(spec, plan.steps)
     sampler = torch.Generator().manual_seed(plan.seed)
-    found = Trained(medium=medium, expert=agent, replay=[])
+    found = Trained(medium=medium, expert=expert, replay=[])
     score = 0.0
     step = 0
     for episode in _episodes(env, _exploring(agent, env, plan), seed=plan.seed):
@@ -105,41 +121,45 @@ def train(plan: TD3Plan, on_step: Callable[[int, float], None]) -> Trained:
             if step % plan.eval_every == 0:
                 result = rollout(probe, act_with(agent.policy), episodes=5, seed=10_000_000 + step)
                 score = normalised_score(plan.env, result.mean_return)
-                found.curve.append((step, score))
-                if score >= plan.medium and not found.reached:
-                    found.reached = True
-                    medium.load_state_dict(agent.state_dict())
+                found.judge(agent, step, score, plan.medium)
             on_step(step, score)
-        if step >= plan.steps:
+        if step >= plan.steps or (plan.expert is not None and (found.expert_score or 0.0) >= plan.expert):
             break
     if not found.reached:
         medium.load_state_dict(agent.state_dict())
+        found.medium_score = found.curve[-1][1] if found.curve else None
+    if not found.curve:  # too short for an evaluation
+        expert.load_state_dict(agent.state_dict())
     env.close()
     probe.close()
     return found
 
 
-def make_logs(plan: TD3Plan, trained: Trained, quality: Quality, transitions: int) -> list[Episode]:
+def make_logs(plan: TD3Plan, trained: Trained | None, quality: Quality, transitions: int) -> list[Episode]:
     """Episodes of `quality`, together exactly `transitions` long; the last is cut to fit.
+
+    Without training there are "random" logs alone, and those of any environment.
 
     Raises:
         ConfigError: If the agent did not see that many transitions.
     """
     env = make_env(plan.env)
     rng = np.random.default_rng(plan.seed + 1)
+    if quality == "random":
+        return _cut(_episodes(env, _uniform(env, rng), seed=plan.seed + 20_000_000), transitions, quality)
+    if trained is None:
+        raise ConfigError(f"'{quality}' logs need a trained agent; only 'random' ones do not.")
     if quality == "medium-replay":
-        return _cut(iter(trained.replay[::-1]), transitions, quality)[::-1]
+        order = rng.permutation(len(trained.replay))
+        return _cut((trained.replay[i] for i in order), transitions, quality)
     if quality == "medium-expert":
         half = transitions // 2
         return [
             *make_logs(plan, trained, "medium", half),
             *make_logs(plan, trained, "expert", transitions - half),
         ]
-    if quality == "random":
-        act = _uniform(env, rng)
-    else:
-        agent = trained.medium if quality == "medium" else trained.expert
-        act = _noisy(act_with(agent.policy), env, plan.noise, rng)
+    agent = trained.medium if quality == "medium" else trained.expert
+    act = _noisy(act_with(agent.policy), env, plan.noise, rng)
     return _cut(_episodes(env, act, seed=plan.seed + 20_000_000), transitions, quality)
 
 
@@ -158,6 +178,8 @@ def _exploring(agent: Agent, env: Env, plan: TD3Plan) -> ActFn:
 
 def _uniform(env: Env, rng: np.random.Generator) -> ActFn:
     low, high = _bounds(env)
+    if env_spec(env).control == "discrete":
+        return lambda _: rng.integers(int(low[0]), int(high[0]), (1,), endpoint=True).astype(np.float32)
     return lambda _: rng.uniform(low, high).astype(np.float32)
 
 

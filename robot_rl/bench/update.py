@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
 
 def measure(config: UpdateBenchConfig) -> dict[str, object]:
     """Time every contestant in turns."""
-    replay = _random_replay(config)
+    replay = random_replay(config.obs_dim, config.action_dim)
     contestants = _contestants(config, replay)
     flops = {name: _flops(step) for name, step in contestants.items()}
     rates: dict[str, list[float]] = {name: [] for name in contestants}
@@ -119,14 +119,15 @@ def _contestants(config: UpdateBenchConfig, replay: Replay) -> dict[str, Callabl
     return found
 
 
-def _random_replay(config: UpdateBenchConfig, steps: int = 20_000) -> Replay:
+def random_replay(obs_dim: int, action_dim: int, steps: int = 20_000) -> Replay:
+    """`steps` transitions of noise with actions in [-1, 1]."""
     rng = np.random.default_rng(0)
-    size = config.action_dim
+    size = action_dim
     bounds = Entry("action", tuple(map(str, range(size))), low=(-1.0,) * size, high=(1.0,) * size)
-    spec = Spec((vector("observation", config.obs_dim),), (bounds,))
+    spec = Spec((vector("observation", obs_dim),), (bounds,))
     episode = Episode(
-        observations=rng.normal(size=(steps + 1, config.obs_dim)).astype(np.float32),
-        actions=rng.uniform(-1, 1, (steps, config.action_dim)).astype(np.float32),
+        observations=rng.normal(size=(steps + 1, obs_dim)).astype(np.float32),
+        actions=rng.uniform(-1, 1, (steps, action_dim)).astype(np.float32),
         rewards=rng.normal(size=steps).astype(np.float32),
     )
     return Replay.of(spec, [episode])

@@ -12,6 +12,7 @@ from robot_rl.errors import ConfigError
 
 SUMMARIES = {
     "update": "gradient updates per second, beside a plain implementation and the matrix peak",
+    "world-model": "what augmentation adds to an update; time to train the models",
     "offline": "learners x seeds on one dataset, trained and evaluated as a recipe file says",
 }
 
@@ -23,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
         out = Console(highlight=False)
         out.print("usage: robot-rl bench NAME [options]\n", markup=False)
         for name in sorted(benches):
-            out.print(f"  [cyan]{name:<10}[/] {SUMMARIES.get(name, '')}")
+            out.print(f"  [cyan]{name:<12}[/] {SUMMARIES.get(name, '')}")
         return 0 if argv else 2
     if argv[0] not in benches:
         raise ConfigError(f"No bench '{argv[0]}'.{nearest(argv[0], benches)}")

@@ -108,6 +108,12 @@ class Replay:
         obs, action, reward, mask, next_obs, _ = rows.split(self._splits, dim=1)
         return Batch(obs, action, reward.squeeze(1), mask.squeeze(1), next_obs)
 
+    def transitions(self) -> Batch:
+        """Every transition that may be drawn, once each, in the order of the rows."""
+        rows = self._rows[: self._size] if self._usable is None else self._rows[self._usable]
+        obs, action, reward, mask, next_obs, _ = rows.split(self._splits, dim=1)
+        return Batch(obs, action, reward.squeeze(1), mask.squeeze(1), next_obs)
+
     def add(self, episode: Episode) -> None:
         """Append an episode, or a piece of one, transition by transition."""
         self._put(_rows_of(episode))

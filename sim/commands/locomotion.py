@@ -17,13 +17,14 @@ from robot_rl.data.dataset import write_dataset
 from robot_rl.data.episode import Episode
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import DataError
-from sim.locomotion_logs import Quality, TD3Plan, make_logs, normalised_score, train
+from sim.locomotion_logs import SCORES, Quality, TD3Plan, Trained, make_logs, normalised_score, train
 
 DESCRIPTION = """Train TD3 from a seed and write logs of named quality: one dataset folder each under --out.
 
     robot-rl locomotion --plan.env HalfCheetah-v5 --out data/halfcheetah --transitions 10000
 
-Training takes about a quarter of an hour per 100,000 steps on one core. The same options and seed make the same
+Training takes about a quarter of an hour per 100,000 steps on one core; `--qualities random` needs none and
+takes any environment. The same options and seed make the same
 logs; recipe.json keeps the options, the learning curve and the SHA-256 of every log."""
 
 
@@ -44,36 +45,48 @@ def main(argv: Sequence[str]) -> int:
     if config.out.exists():
         raise DataError(f"{config.out} exists already. Choose another --out or remove it.")
     torch.set_num_threads(1)
-    with progress_bar(hidden=config.json) as bar:
-        task = bar.add_task("TD3", total=config.plan.steps, note="")
-        trained = train(
-            config.plan,
-            lambda step, score: bar.update(task, completed=step, note=f"score {score:.1f}"),
-        )
+    trained = None if set(config.qualities) == {"random"} else _trained(config)
     spec = env_spec(make_env(config.plan.env))
     logs: dict[str, dict[str, object]] = {}
     for quality in config.qualities:
         episodes = make_logs(config.plan, trained, quality, config.transitions)
         origin = f"locomotion:{config.plan.env}:{quality}:seed {config.plan.seed}"
         write_dataset(config.out / quality, spec, episodes, origin=origin)
-        whole = [e.return_ for e in episodes if "first" not in e.source] or [episodes[-1].return_]
-        score = normalised_score(config.plan.env, sum(whole) / len(whole))
-        logs[quality] = {"episodes": len(episodes), "score": score, "sha256": digest(episodes)}
-    recipe = {"options": to_mapping(config), "medium_reached": trained.reached, "curve": trained.curve, "logs": logs}
+        logs[quality] = _facts(config.plan.env, episodes)
+    recipe: dict[str, object] = {"options": to_mapping(config), "logs": logs}
+    if trained is not None:
+        recipe |= {
+            "medium_reached": trained.reached,
+            "scores": {"medium": trained.medium_score, "expert": trained.expert_score},
+            "curve": trained.curve,
+        }
     (config.out / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
     if config.json:
         print_json(recipe)
         return 0
-    rows = {
-        q: f"score {log['score']:.1f}, {log['episodes']} episodes, sha256 {log['sha256']}" for q, log in logs.items()
-    }
+    rows = {q: ", ".join(f"{name} {value}" for name, value in log.items()) for q, log in logs.items()}
     Console(highlight=False).print(key_value_table(f"{config.plan.env} in {config.out}", rows))
-    if not trained.reached:
+    if trained is not None and not trained.reached:
         best = max((score for _, score in trained.curve), default=0.0)
         Console(stderr=True).print(
             f"[yellow]score {config.plan.medium:g} was not reached (best {best:.1f}); medium is the last agent."
         )
     return 0
+
+
+def _trained(config: LocomotionConfig) -> Trained:
+    with progress_bar(hidden=config.json) as bar:
+        task = bar.add_task("TD3", total=config.plan.steps, note="")
+        return train(config.plan, lambda step, score: bar.update(task, completed=step, note=f"score {score:.1f}"))
+
+
+def _facts(env_id: str, episodes: Sequence[Episode]) -> dict[str, object]:
+    whole = [e.return_ for e in episodes if "first" not in e.source] or [episodes[-1].return_]
+    mean = sum(whole) / len(whole)
+    facts: dict[str, object] = {"episodes": len(episodes), "return": round(mean, 2)}
+    if env_id in SCORES:
+        facts["score"] = round(normalised_score(env_id, mean), 2)
+    return facts | {"sha256": digest(episodes)}
 
 
 def digest(episodes: Sequence[Episode]) -> str:

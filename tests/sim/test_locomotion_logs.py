@@ -57,4 +57,14 @@ def test_scores_are_d4rls() -> None:
 
 def test_unknown_tasks_are_refused() -> None:
     with pytest.raises(ConfigError, match="Known: HalfCheetah-v5"):
-        TD3Plan(env="Ant-v5")
+        train(TD3Plan(env="Ant-v5"), lambda step, score: None)
+
+
+def test_random_logs_need_no_training_and_take_any_environment(tmp_path: Path) -> None:
+    words = ["locomotion", "--plan.env", "CartPole-v1", "--qualities", "random", "--transitions", "90"]
+    assert main([*words, "--out", str(tmp_path / "logs")]) == 0
+    dataset = load_dataset(tmp_path / "logs" / "random")
+    assert dataset.spec.control == "discrete"
+    assert {float(a) for e in dataset for a in e.actions[:, 0]} == {0.0, 1.0}
+    with pytest.raises(ConfigError, match="'medium' logs need a trained agent"):
+        make_logs(PLAN, None, "medium", 10)

@@ -1,0 +1,67 @@
+"""`robot-rl world-model`: learn to predict the robot from its logs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from robot_rl.config import load_yaml, nearest, parse
+from robot_rl.console import key_value_table
+from robot_rl.errors import ConfigError
+from robot_rl.world_models.registry import MODEL_CONFIGS
+from robot_rl.world_models.train import WorldModelConfig, train
+
+DESCRIPTION = """Train a world model on a dataset: `robot-rl world-model vae|ensemble --data DIR --out RUN`.
+
+Options of the model are dotted: `--model.epochs 100`. The run folder holds checkpoints and report.md: one-step
+and open-loop errors beside naive predictors, calibration, predicted beside real. `robot-rl pretrain` augments
+its batches with it by `--world-model RUN`; a model that a naive predictor beats is refused there."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, train, and say how good it is."""
+    name = _kind(argv)
+    config = parse(
+        WorldModelConfig,
+        argv,
+        prog="robot-rl world-model",
+        description=DESCRIPTION,
+        defaults={"model": MODEL_CONFIGS[name]()},
+    )
+    verdict = train(config)
+    naive = verdict.best_naive
+    rows = {
+        "report": str(config.out / "report.md"),
+        "one-step error": f"{verdict.error('model'):.3f} std  ({naive}: {verdict.error(naive):.3f})",
+        "reward error": f"{verdict.reward['model']:.3f} std",
+        "90 % interval": f"holds {verdict.coverage['90%']:.1%}",
+    }
+    out = Console(highlight=False)
+    out.print(key_value_table(f"{config.kind}, {verdict.transitions:,} held-out transitions", rows))
+    if verdict.usable:
+        out.print(
+            f"Next: robot-rl pretrain td3-bc --data {config.data} --out RUN --world-model {config.out}", markup=False
+        )
+    else:
+        Console(stderr=True).print(
+            f"[yellow]'{naive}' predicts better: `robot-rl pretrain` will refuse this model without --augment.force."
+        )
+    return 0
+
+
+def _kind(argv: Sequence[str]) -> str:
+    """The model's name decides which options there are, so it is looked up before parsing."""
+    words = list(argv)
+    for word in words:
+        if word in MODEL_CONFIGS:
+            return word
+    if "--config" in words[:-1]:
+        name = str(load_yaml(Path(words[words.index("--config") + 1])).get("kind", ""))
+        if name in MODEL_CONFIGS:
+            return name
+        raise ConfigError(f"kind: '{name}' is not a world model.{nearest(name, MODEL_CONFIGS)}")
+    if words and not words[0].startswith("-"):
+        raise ConfigError(f"'{words[0]}' is not a world model.{nearest(words[0], MODEL_CONFIGS)}")
+    return "vae"

@@ -1,0 +1,1 @@
+"""World models: what they predict, how far to trust them, and how their predictions enter training."""

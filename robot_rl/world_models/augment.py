@@ -1,0 +1,211 @@
+"""Augmentation: a share of every batch comes from a world model. One place, any learner, offline or online.
+
+    next-state  logged transitions whose s' alone is the model's, as published; r and the end stay logged
+    consistent  logged (s, a); s', r and the end are the model's
+    rollout     up to `horizon` steps of the learner's own exploring policy in the model, from logged states;
+                steps of which the model is less sure than of `gate` of the held-out data are left out
+    noise       logged transitions with Gaussian noise on s' of the model's own error: is it the model, or
+                is it smoothing?
+
+Predictions are made in blocks, of which batches then draw, each prediction `reuse` times on average: one
+large product in place of many small ones. With `reuse` 1 every prediction is fresh, as in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from robot_rl.algorithms.agent import Agent
+from robot_rl.data.episode import Episode
+from robot_rl.data.replay import Batch, TransitionSource
+from robot_rl.errors import CheckpointError, ConfigError
+from robot_rl.world_models.fit import refit
+from robot_rl.world_models.model import WorldModel
+from robot_rl.world_models.store import load_model
+
+Mode = Literal["next-state", "consistent", "rollout", "noise"]
+ExploreFn = Callable[[Tensor, Tensor], Tensor]
+"""Observation (B, S), standard normal noise (B, A) -> executable action (B, A)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How a world model enters the batches."""
+
+    mode: Mode = "next-state"  # what is generated
+    share: float = 0.5  # of each batch that is generated, in [0, 1]
+    horizon: int = 1  # steps of a rollout, 1 to 3
+    gate: float = 0.9  # rollouts keep what is as sure as this share of held-out data, in (0, 1]
+    block: int = 4096  # predictions made at a time
+    reuse: float = 4.0  # times a prediction is drawn, on average
+    force: bool = False  # use a model that a naive predictor beats
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ConfigError(f"--augment.share is {self.share:g}; it must lie in [0, 1].")
+        if not 1 <= self.horizon <= 3:
+            raise ConfigError(f"--augment.horizon is {self.horizon}; it must be 1, 2 or 3: errors add up beyond.")
+        if not 0 < self.gate <= 1:
+            raise ConfigError(f"--augment.gate is {self.gate:g}; it must lie in (0, 1].")
+        if self.block < 1 or self.reuse <= 0:
+            raise ConfigError(f"--augment.block is {self.block} and --augment.reuse {self.reuse:g}; both must be > 0.")
+
+
+class Augmented:
+    """A source of batches of which a share is generated.
+
+    Args:
+        base: Where real transitions come from, and states to start from.
+        model: The world model.
+        cfg: How it is used.
+        explore: The learner's exploring policy, for rollouts.
+    """
+
+    def __init__(self, base: TransitionSource, model: WorldModel, cfg: AugmentConfig, explore: ExploreFn) -> None:
+        self.base = base
+        self.model = model.eval()
+        self.cfg = cfg
+        self.refits = 0
+        self._explore = explore
+        self._origin = torch.tensor(list(model.digest), dtype=torch.uint8)  # of the model as it came
+        self._block: Batch | None = None
+        self._left = 0.0  # rows that may still be drawn from the block
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        """`size` transitions, `round(share * size)` of them generated, those last."""
+        count = round(self.cfg.share * size)
+        if count == 0:
+            return self.base.sample(size, generator)
+        if self._block is None or self._left < count:
+            self._block = self._generate(generator)
+            self._left = max(self.cfg.block * self.cfg.reuse, count)
+        self._left -= count
+        block = self._block
+        if len(block.obs) == 0:  # nothing passed the gate: real transitions alone, until the next block
+            return self.base.sample(size, generator)
+        picked = torch.randint(len(block.obs), (count,), generator=generator, device=block.obs.device)
+        made = Batch(*(column[picked] for column in block))
+        if count == size:
+            return made
+        real = self.base.sample(size - count, generator)
+        return Batch(*(torch.cat(pair) for pair in zip(real, made, strict=True)))
+
+    def refit(self, episodes: Sequence[Episode], epochs: int) -> float:
+        """Go on training the model on all data seen so far; returns its held-out error.
+
+        Raises:
+            DataError: If there are fewer than two episodes.
+        """
+        error = refit(self.model, episodes, epochs=epochs)
+        self.model.eval()
+        self.refits += 1
+        self._block, self._left = None, 0.0  # predictions of the model as it was
+        return error
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint needs to go on with the same batches; the model's weights once they were refitted."""
+        state = {
+            "augment.left": torch.tensor(self._left, dtype=torch.float64),
+            "augment.refits": torch.tensor(self.refits),
+            "augment.model": self._origin,
+        }
+        if self.refits:
+            state |= {f"augment.weights.{name}": value for name, value in self.model.state_dict().items()}
+            state["augment.generator"] = self.model.generator.get_state()
+        if self._block is not None:
+            state |= {f"augment.block.{name}": column for name, column in self._block._asdict().items()}
+        return state
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Inverse of `state`.
+
+        Raises:
+            CheckpointError: If the state was left by another world model, or by a run without one.
+        """
+        if "augment.model" not in state:
+            raise CheckpointError("The run was trained without --world-model; resume it without one.")
+        if not torch.equal(state["augment.model"].cpu(), self._origin):
+            raise CheckpointError(
+                "The run was trained with another world model than the one given. Give --world-model the same run, "
+                "or start anew with another --out."
+            )
+        self._left, self.refits = float(state["augment.left"]), int(state["augment.refits"])
+        if self.refits:
+            weights = {k.removeprefix("augment.weights."): v for k, v in state.items() if "augment.weights." in k}
+            self.model.load_state_dict(weights)
+            self.model.generator.set_state(state["augment.generator"].cpu())
+        device = self.model.device
+        columns = {n: state[f"augment.block.{n}"].to(device) for n in Batch._fields if f"augment.block.{n}" in state}
+        self._block = Batch(**columns) if columns else None
+
+    @torch.no_grad()
+    def _generate(self, generator: torch.Generator) -> Batch:
+        real = self.base.sample(self.cfg.block, generator)
+        if self.cfg.mode == "noise":
+            noise = torch.randn(real.next_obs.shape, generator=generator, device=real.next_obs.device)
+            return real._replace(next_obs=real.next_obs + self.model.error_rms * noise)
+        if self.cfg.mode == "rollout":
+            return self._rollout(real.obs, generator)
+        found = self.model.step(real.obs, real.action, generator)
+        if self.cfg.mode == "next-state":
+            return real._replace(next_obs=found.next_obs)
+        return real._replace(next_obs=found.next_obs, reward=found.reward, mask=_goes_on(found.terminated))
+
+    def _rollout(self, obs: Tensor, generator: torch.Generator) -> Batch:
+        """Steps of the policy in the model, as many for each row as the gate and the task allow."""
+        limit = self.model.gate(self.cfg.gate)
+        pieces: list[Batch] = []
+        for _ in range(self.cfg.horizon):
+            noise = torch.randn(len(obs), self.model.spec.action_dim, generator=generator, device=obs.device)
+            action = self._explore(obs, noise)
+            found = self.model.step(obs, action, generator)
+            sure = found.uncertainty <= limit
+            mask = _goes_on(found.terminated)
+            step = Batch(obs, action, found.reward, mask, found.next_obs)
+            pieces.append(Batch(*(column[sure] for column in step)))
+            obs = found.next_obs[sure & (mask > 0)]
+            if len(obs) == 0:
+                break
+        return Batch(*(torch.cat(column) for column in zip(*pieces, strict=True)))
+
+
+def augmented(base: TransitionSource, run: Path, cfg: AugmentConfig, agent: Agent) -> Augmented:
+    """`base` with a share from the world model of `run`, for `agent`.
+
+    Raises:
+        CheckpointError: If the run is not a world model's, or not at its end.
+        ConfigError: If a naive predictor beats the model, unless forced.
+        SpecMismatch: If it was trained for another robot.
+    """
+    trained, _ = load_model(run, device=str(agent.device))
+    model = trained.require_usable(force=cfg.force)
+    model.spec.require_match(
+        agent.spec, f"the world model in {run}", "the learner", "Train one on the learner's data: robot-rl world-model."
+    )
+    return Augmented(base, model, cfg, exploring(agent))
+
+
+def exploring(agent: Agent) -> ExploreFn:
+    """The exploring policy of `agent` as it is whenever it is called; dropout belongs to the updates."""
+
+    def explore(obs: Tensor, noise: Tensor) -> Tensor:
+        agent.eval()
+        action = agent.behaviour(obs, noise)
+        agent.train()
+        return action
+
+    return explore
+
+
+def _goes_on(terminated: Tensor) -> Tensor:
+    """1 where the task more likely goes on, else 0, (B,)."""
+    return (terminated <= 0.5).to(torch.float32)
