@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from robot_rl.algorithms.steps import polyak
 from robot_rl.data.replay import Batch
 from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import CheckpointError
@@ -42,6 +44,7 @@ class Agent(nn.Module, ABC):
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.updates = 0
+        self.averaged_actor: Actor | None = None
         self.actor_frozen = False  # critics alone learn: while they get to know new data
 
     @abstractmethod
@@ -52,22 +55,42 @@ class Agent(nn.Module, ABC):
         """One update on a batch in the robot's units; metrics stay on the device."""
         self.updates += 1
         scaler = self.scaler
-        return self.learn(
+        metrics = self.learn(
             batch._replace(
                 obs=scaler.obs(batch.obs),
                 action=scaler.to_unit(batch.action),
                 next_obs=scaler.obs(batch.next_obs),
             )
         )
+        if self.averaged_actor is not None and not self.actor_frozen:
+            rate = min(self.cfg.ema, self.updates / (self.updates + 10.0))  # follows closely at first
+            polyak(self.averaged_actor, self._actor, 1.0 - rate)
+        return metrics
+
+    def average_actor(self, rate: float) -> None:
+        """From now on an exponential average of the actor's weights acts and is exported in its place.
+
+        Single iterates of an actor that is trained on little data differ far more in success than their
+        losses tell; the average is steadier. Learning itself goes on with the actor.
+
+        Args:
+            rate: Share of the old average kept at each update, such as 0.999; 0 leaves the actor to act itself.
+        """
+        if rate:
+            self.averaged_actor = copy.deepcopy(self._actor).requires_grad_(False)
 
     @property
     def _actor(self) -> Actor:
         return cast("Actor", self.get_submodule("actor"))
 
     @property
+    def _acting(self) -> Actor:
+        return self._actor if self.averaged_actor is None else self.averaged_actor
+
+    @property
     def policy(self) -> Policy:
         """The deterministic policy: raw observation in, executable action out."""
-        return Policy(self._actor, self.scaler)
+        return Policy(self._acting, self.scaler)
 
     def take_over(self, former: Agent) -> None:
         """Go on from `former`, a learner of the same kind: networks, optimisers and update count.
@@ -76,6 +99,10 @@ class Agent(nn.Module, ABC):
             CheckpointError: If its networks have other shapes.
         """
         mine, theirs = self.state_dict(), former.state_dict()
+        if self.averaged_actor is None:
+            theirs = {name: value for name, value in theirs.items() if not name.startswith("averaged_actor.")}
+        elif former.averaged_actor is None:
+            theirs |= {f"averaged_{name}": value for name, value in theirs.items() if name.startswith("actor.")}
         odd = [
             f"{name} is {tuple(theirs[name].shape) if name in theirs else 'missing'}, wanted {tuple(value.shape)}"
             for name, value in mine.items()
@@ -94,12 +121,13 @@ class Agent(nn.Module, ABC):
 
     def adopt(self, former: Agent) -> None:
         """Begin with the actor of `former`, a learner of another kind; everything else is new."""
-        self._actor.adopt(former._actor)
+        self._actor.adopt(former._acting)
+        self.average_actor(getattr(self.cfg, "ema", 0.0))
 
     @property
     def behaviour(self) -> Behaviour:
         """The policy as it collects: with its own exploration noise."""
-        return Behaviour(self._actor, self.scaler)
+        return Behaviour(self._acting, self.scaler)
 
     @torch.no_grad()
     def act(self, obs: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ class AWACConfig:
     layer_norm: bool = False  # layer norm in the critics
     squash_mean: bool = False  # tanh on the actor's mean, where actions press against their bounds
     dropout: float = 0.0  # share of the actor's hidden units silenced in training, in [0, 1)
+    ema: float = 0.0  # share kept in the average of actors that acts in the actor's place, such as 0.999; 0 is off
     log_std_bounds: tuple[float, float] = (-6.0, 0.0)  # of the actor's standard deviation
 
     def __post_init__(self) -> None:
@@ -75,6 +76,7 @@ class AWAC(Agent):
         )
         self.critic = self._new_critic()
         self.target_critic = frozen_copy(self._new_critic(), self.critic)
+        self.average_actor(cfg.ema)
         self.to(self.device)
         self.optimisers["actor"] = adam(self.actor.parameters(), cfg.lr, cfg.weight_decay)
         self.optimisers["critic"] = adam(self.critic.parameters(), cfg.lr)

@@ -28,6 +28,7 @@ class BCConfig:
     batch_size: int = 256  # transitions per gradient step
     weight_decay: float = 0.0  # L2 penalty on the actor
     dropout: float = 0.0  # share of hidden units silenced in training, in [0, 1)
+    ema: float = 0.0  # share kept in the average of actors that acts in the actor's place, such as 0.999; 0 is off
     exploration: float = 0.1  # std of the noise on actions taken online, of their half range
 
 
@@ -42,6 +43,7 @@ class BC(Agent):
         self.actor = DeterministicActor(
             spec.obs_dim, spec.action_dim, cfg.hidden, dropout=cfg.dropout, exploration=cfg.exploration
         )
+        self.average_actor(cfg.ema)
         self.to(self.device)
         self.optimisers["actor"] = adam(self.actor.parameters(), cfg.lr, cfg.weight_decay)
 

@@ -42,6 +42,7 @@ class IQLConfig:
     critics: int = 2  # ensemble size
     layer_norm: bool = False  # layer norm in the critics
     dropout: float = 0.0  # share of the actor's hidden units silenced in training, in [0, 1)
+    ema: float = 0.0  # share kept in the average of actors that acts in the actor's place, such as 0.999; 0 is off
     log_std_bounds: tuple[float, float] = (-5.0, 2.0)  # of the actor's standard deviation
 
     def __post_init__(self) -> None:
@@ -68,6 +69,7 @@ class IQL(Agent):
         self.value = ValueNet(spec.obs_dim, cfg.hidden)
         self.critic = self._new_critic()
         self.target_critic = frozen_copy(self._new_critic(), self.critic)
+        self.average_actor(cfg.ema)
         self.to(self.device)
         self.optimisers["actor"] = adam(self.actor.parameters(), cfg.lr, cfg.weight_decay)
         self.optimisers["value"] = adam(self.value.parameters(), cfg.lr)

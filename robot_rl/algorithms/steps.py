@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam as adam_step
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class FusedAdam(torch.optim.Adam):
@@ -69,7 +71,7 @@ def polyak(target: nn.Module, source: nn.Module, tau: float) -> None:
     get_ema_multi_avg_fn(1 - tau)(list(target.parameters()), list(source.parameters()), 0)
 
 
-def frozen_copy(module: nn.Module, like: nn.Module) -> nn.Module:
+def frozen_copy(module: M, like: nn.Module) -> M:
     """`module` with the weights of `like` and without gradients: a target network."""
     module.load_state_dict(like.state_dict())
     return module.requires_grad_(False)

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
+from robot_rl.algorithms.agent import Agent
 from robot_rl.algorithms.awac import AWAC, AWACConfig
+from robot_rl.algorithms.bc import BCConfig
 from robot_rl.algorithms.iql import IQL, IQLConfig
 from robot_rl.algorithms.registry import build_agent
 from robot_rl.algorithms.sac import SAC, SACConfig
@@ -212,3 +214,38 @@ def test_fused_adam_equals_torchs_to_the_last_bit() -> None:
         return weights
 
     assert all(torch.equal(a, b) for a, b in zip(run(torch.optim.Adam), run(FusedAdam), strict=True))
+
+
+def test_the_average_of_actors_acts_and_the_actor_learns() -> None:
+    plain, averaged = (build_agent(BCConfig(hidden=(8,), ema=ema), SPEC, STATS) for ema in (0.0, 0.5))
+    averaged.load_state_dict(
+        plain.state_dict() | {f"averaged_{k}": v for k, v in plain.state_dict().items() if "actor" in k}
+    )
+    weights: list[torch.Tensor] = []
+    batch = unit_batch()
+    expected = plain.actor.net[0].weight.detach().clone()
+    for update in range(1, 4):
+        for agent in (plain, averaged):
+            agent.update(batch)
+        assert torch.equal(plain.actor.net[0].weight, averaged.actor.net[0].weight)
+        rate = min(0.5, update / (update + 10))
+        expected = rate * expected + (1 - rate) * plain.actor.net[0].weight.detach()
+        torch.testing.assert_close(averaged.policy.actor.net[0].weight, expected)
+        weights.append(expected)
+    assert not torch.equal(weights[-1], plain.actor.net[0].weight)
+
+
+def test_an_average_starts_from_a_run_without_one_and_the_other_way_round() -> None:
+    def made(ema: float) -> Agent:
+        agent = build_agent(IQLConfig(hidden=(8,), ema=ema), SPEC, STATS)
+        for _ in range(3):
+            agent.update(unit_batch())
+        return agent
+
+    obs = torch.randn(4, 5)
+    without, with_average = made(0.0), made(0.9)
+    one, two = made(0.9), made(0.0)
+    one.take_over(without)
+    assert torch.equal(one.act(obs), without.act(obs))
+    two.take_over(with_average)
+    assert torch.equal(two.actor.net[0].weight, with_average.actor.net[0].weight)

@@ -23,7 +23,7 @@ from robot_rl.pretrain import PretrainConfig, pretrain
 from robot_rl.run import read_metrics
 
 SMALL = {
-    "bc": BCConfig(hidden=(16,), batch_size=8, dropout=0.2),
+    "bc": BCConfig(hidden=(16,), batch_size=8, dropout=0.2, ema=0.9),
     "td3-bc": TD3BCConfig(hidden=(16,), batch_size=8),
     "awac": AWACConfig(actor_hidden=(16,), critic_hidden=(16,), batch_size=8),
     "iql": IQLConfig(hidden=(16,), batch_size=8, dropout=0.1),

@@ -84,7 +84,7 @@ def test_consistent_mode_takes_reward_and_end_from_the_model() -> None:
 
 
 def test_noise_has_the_models_own_error_and_no_model_in_it() -> None:
-    real, made = batch_of("noise", reuse=0.5)
+    _real, made = batch_of("noise", reuse=0.5)
     assert rows_of(made) <= rows_of(KNOWN)
     exact = {tuple(row[:3]): row[3:] for row in torch.cat([KNOWN.obs, KNOWN.next_obs], 1).tolist()}
     noise = made.next_obs - torch.tensor([exact[tuple(row)] for row in made.obs.tolist()])
@@ -207,7 +207,7 @@ def test_online_the_model_is_refitted_and_the_learner_resumes_with_it(
 
     one = learner()
     before = one._augmented.model.digest
-    rows = [e for e in drifting_episodes(2, seed=5)]
+    rows = list(drifting_episodes(2, seed=5))
     for episode in rows:
         one.online.add(episode)
     one.interactions = 7
