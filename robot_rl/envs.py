@@ -140,3 +140,7 @@ class GoalEnv(Protocol):
     def goal_reached(self, obs: Array) -> NDArray[np.bool_]:
         """Where the goal is met, (T, S) -> (T,)."""
         ...
+
+    def goal_progress(self, obs: Array) -> NDArray[np.float64]:
+        """How near it is, (T, S) -> (T,), from 0 to 1 where it is met."""
+        ...

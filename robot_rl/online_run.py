@@ -24,7 +24,7 @@ from robot_rl.data.dataset import load_dataset
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Replay
 from robot_rl.data.replay_log import ReplayLog
-from robot_rl.data.reward import RewardFn, RewardRule, goal_reward, relabel
+from robot_rl.data.reward import RewardFn, RewardRule, relabel, reward_fn
 from robot_rl.data.stats import ObservationStats, observation_stats
 from robot_rl.device import DeviceName, pick_device
 from robot_rl.envs import Env, env_spec, make_env
@@ -46,7 +46,7 @@ class FinetuneConfig(OnlineConfig):
     data: Path | None = None  # logged data to keep replaying; default those of --start
     env: str = ""  # Gymnasium id; default the one the data come from
     episode_steps: int | None = None  # time limit of episodes; default the environment's
-    reward: RewardRule = "logged"  # "goal": -1 until the environment's goal is met, in logged data as well
+    reward: RewardRule = "logged"  # or what observations show: "goal", "progress"; also for the logged data
     steps: int = 60_000  # interactions: control steps, warm-up included
     seed: int = 0  # of episodes, exploration, batches and new weights
     eval_every: int = 5_000  # interactions between evaluations
@@ -102,7 +102,7 @@ class OnlineRun:
         device = pick_device(config.device)
         resumed = _resumed(config, device)
         self.env, agent, episodes = _prepare(config, device, resumed[0] if resumed else None)
-        self.reward = goal_reward(self.env) if config.reward == "goal" else None
+        self.reward = reward_fn(config.reward, self.env)
         offline = _offline(config, agent.spec, episodes, self.reward, device)
         self.learner = OnlineLearner(agent, offline, config, config.seed)
         self.log = ReplayLog(config.out / "transitions", agent.spec)

@@ -19,7 +19,7 @@ from robot_rl.console import progress_bar
 from robot_rl.data.dataset import Dataset, load_dataset
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Batch, Replay, TransitionSource
-from robot_rl.data.reward import RewardRule, goal_reward, relabel
+from robot_rl.data.reward import RewardRule, relabel, reward_fn
 from robot_rl.data.stats import observation_stats
 from robot_rl.device import DeviceName, pick_device
 from robot_rl.envs import Env, env_spec, make_env
@@ -48,7 +48,7 @@ class PretrainConfig:
     eval_episodes: int = 10  # episodes per evaluation
     holdout: float = 0.0  # share of episodes kept out of training to measure the action error
     successes_only: bool = False  # train on the episodes labelled successful
-    reward: RewardRule = "logged"  # "goal": -1 until the environment's goal is met, instead of what was logged
+    reward: RewardRule = "logged"  # or what observations show: "goal" -1 until it is met, "progress" from -1 to 0
     checkpoint_every: int = 5_000  # updates between checkpoints
     log_every: int = 200  # updates between log lines
     device: DeviceName = "auto"  # where to train
@@ -182,11 +182,8 @@ def _split(dataset: Dataset, config: PretrainConfig) -> tuple[list[Episode], lis
 
 
 def _relabelled(episodes: list[Episode], env: Env | None, config: PretrainConfig) -> list[Episode]:
-    if config.reward == "logged":
-        return episodes
-    if env is None:
-        raise ConfigError("--reward goal needs the environment whose goal it is: name it with --env.")
-    return list(relabel(episodes, goal_reward(env)))
+    reward = reward_fn(config.reward, env)
+    return episodes if reward is None else list(relabel(episodes, reward))
 
 
 def _open_env(config: PretrainConfig, dataset: Dataset) -> Env | None:

@@ -21,6 +21,8 @@ from sim.mj import mujoco
 from sim.rendering import headless
 
 RATE_HZ = 100.0
+DOOR_OPEN_RAD = 1.35
+PEN_AWAY_M, PEN_SIMILARITY = 0.075, 0.95
 XYZ = ("x", "y", "z")
 
 
@@ -102,6 +104,10 @@ class Adroit(gym.Wrapper[Array, Array, Any, Any]):
         """Where upstream's goal is met in observations, (T, S) -> (T,)."""
         raise NotImplementedError
 
+    def goal_progress(self, obs: NDArray[Any]) -> NDArray[np.float64]:
+        """How near the goal observations are, (T, S) -> (T,), from 0 to 1 where it is met."""
+        raise NotImplementedError
+
     def _spec(self) -> Spec:
         raise NotImplementedError
 
@@ -131,7 +137,12 @@ class Door(Adroit):
     GOAL_STEPS = 1
 
     def goal_reached(self, obs: NDArray[Any]) -> NDArray[np.bool_]:
-        return obs[:, self.robot_spec.slice_of("door_hinge")][:, 0] >= 1.35
+        return obs[:, self.robot_spec.slice_of("door_hinge")][:, 0] >= DOOR_OPEN_RAD
+
+    def goal_progress(self, obs: NDArray[Any]) -> NDArray[np.float64]:
+        """The door's angle as a share of what is asked."""
+        hinge = obs[:, self.robot_spec.slice_of("door_hinge")][:, 0].astype(np.float64)
+        return np.clip(hinge / DOOR_OPEN_RAD, 0.0, 1.0)
 
     def _spec(self) -> Spec:
         observation = (
@@ -163,10 +174,21 @@ class Pen(Adroit):
     GOAL_STEPS = 20
 
     def goal_reached(self, obs: NDArray[Any]) -> NDArray[np.bool_]:
-        see = self.robot_spec.slice_of
+        away, similarity = self._errors(obs)
+        return (away < PEN_AWAY_M) & (similarity > PEN_SIMILARITY)
+
+    def goal_progress(self, obs: NDArray[Any]) -> NDArray[np.float64]:
+        """Alignment, falling to 0 where the pen lies at 90 degrees to the target or is twice too far away."""
+        away, similarity = self._errors(obs)
+        near = np.clip(2.0 - away / PEN_AWAY_M, 0.0, 1.0)
+        aligned = np.clip(similarity / PEN_SIMILARITY, 0.0, 1.0)
+        return np.where(self.goal_reached(obs), 1.0, 0.9 * near * aligned)
+
+    def _errors(self, obs: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Distance of pen and target, m, and cosine between them, (T,) each."""
+        see, obs = self.robot_spec.slice_of, obs.astype(np.float64)
         away = np.linalg.norm(obs[:, see("target_to_pen")], axis=1)
-        similarity = (obs[:, see("pen_direction")] * obs[:, see("target_direction")]).sum(1)
-        return (away < 0.075) & (similarity > 0.95)
+        return away, (obs[:, see("pen_direction")] * obs[:, see("target_direction")]).sum(1)
 
     def _spec(self) -> Spec:
         observation = (

@@ -18,7 +18,7 @@ from deploy.bridge.keys import DEFAULT_FOLDER, KeyFolder, Keys
 from deploy.bridge.spool import SpoolOptions
 from robot_rl.collect import Collector, Finished
 from robot_rl.config import parse
-from robot_rl.data.reward import RewardRule, goal_reward
+from robot_rl.data.reward import RewardRule, reward_fn
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import ConfigError
 from robot_rl.interrupt import interrupt_sets
@@ -45,7 +45,7 @@ class ActorConfig:
     name: str = "actor"  # shown at the learner
     seed: int = 0  # of episodes and exploration; give each actor its own
     episode_steps: int | None = None  # time limit of episodes; default the environment's
-    reward: RewardRule = "logged"  # "goal": -1 until the environment's goal is met; as the learner has it
+    reward: RewardRule = "logged"  # or what observations show: "goal", "progress"; as the learner has it
     steps: int | None = None  # most control steps; default until the learner ends the run
     paced: bool = False  # keep the control rate instead of running as fast as the simulator goes
     max_policy_age: float = 30.0  # s; stand still when the policy was last known to be the newest longer ago; 0 never
@@ -94,9 +94,8 @@ def main(argv: Sequence[str]) -> int:
             )
 
     try:
-        reward = goal_reward(env) if config.reward == "goal" else None
         # The session's own numbers keep a restarted actor from living through the same episodes again.
-        collector = Collector(env, spec, seed=config.seed, reward=reward, episode=link.taken)
+        collector = Collector(env, spec, seed=config.seed, reward=reward_fn(config.reward, env), episode=link.taken)
         with interrupt_sets(stop):
             report = act(
                 link,

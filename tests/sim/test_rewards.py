@@ -1,0 +1,65 @@
+"""Rewards that observations show: the same for logged and new data."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robot_rl.data.episode import Episode
+from robot_rl.data.reward import relabel, reward_fn
+from robot_rl.envs import env_spec, make_env
+from robot_rl.errors import ConfigError
+
+pytest.importorskip("gymnasium_robotics", reason="the extra adroit is not installed")
+
+
+def observation(env: Any, **entries: Any) -> np.ndarray:
+    """A first observation with some entries replaced, (1, S)."""
+    obs = np.array(env.reset(seed=0)[0])
+    for name, value in entries.items():
+        obs[env_spec(env).slice_of(name)] = value
+    return obs[None]
+
+
+def test_door_progress_is_the_share_of_the_angle() -> None:
+    env = make_env("AdroitHandDoor-v1")
+    goal, progress = reward_fn("goal", env), reward_fn("progress", env)
+    assert goal is not None
+    assert progress is not None
+    for angle, expected in ((-0.1, 0.0), (0.675, 0.5), (1.35, 1.0), (1.5, 1.0)):
+        obs = observation(env, door_hinge=angle)
+        assert progress(obs)[0] == pytest.approx(expected - 1.0, abs=1e-6)
+        assert goal(obs)[0] == (0.0 if angle >= 1.35 else -1.0)
+
+
+def test_pen_progress_climbs_to_the_goal() -> None:
+    env = make_env("AdroitHandPen-v1")
+    progress = reward_fn("progress", env)
+    assert progress is not None
+    up, side = (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)
+    near = {"target_direction": up, "target_to_pen": (0.01, 0.0, 0.0)}
+    assert progress(observation(env, pen_direction=up, **near))[0] == 0.0
+    assert progress(observation(env, pen_direction=side, **near))[0] == -1.0
+    tilted = progress(observation(env, pen_direction=(0.6, 0.0, 0.8), **near))[0]
+    assert tilted == pytest.approx(0.9 * 0.8 / 0.95 - 1.0, abs=1e-6)
+    far = {"target_direction": up, "target_to_pen": (0.2, 0.0, 0.0)}
+    assert progress(observation(env, pen_direction=up, **far))[0] == -1.0
+
+
+def test_relabelled_rewards_are_those_of_where_a_step_led() -> None:
+    env = make_env("AdroitHandDoor-v1")
+    angles = (0.0, 1.0, 1.4, 1.4)
+    obs = np.concatenate([observation(env, door_hinge=angle) for angle in angles])
+    episode = Episode(observations=obs, actions=np.zeros((3, 28)), rewards=np.full(3, 9.0))
+    reward = reward_fn("goal", env)
+    assert reward is not None
+    (found,) = relabel([episode], reward)
+    assert found.rewards.tolist() == [-1.0, 0.0, 0.0]
+
+
+def test_a_goal_that_cannot_be_seen_is_refused() -> None:
+    assert reward_fn("logged", None) is None
+    with pytest.raises(ConfigError, match="name it with --env"):
+        reward_fn("goal", None)
+    with pytest.raises(ConfigError, match=r"Pendulum-v1.*--reward logged"):
+        reward_fn("progress", make_env("Pendulum-v1"))
