@@ -16,6 +16,9 @@ from robot_rl.nets.mlp import mlp
 from robot_rl.spec import Spec
 
 
+ADOPTED_STD = 0.1  # exploration of an actor whose mean another learner trained, of the action's half range
+
+
 class Actor(nn.Module, ABC):
     """What every actor does: decide, and decide with a given draw of noise.
 
@@ -30,7 +33,7 @@ class Actor(nn.Module, ABC):
         """The action under standard normal `noise`, (B, S), (B, A) -> (B, A); zero noise gives `forward`."""
 
     def adopt(self, other: Actor) -> None:
-        """Take over the weights of another actor's `net`.
+        """Take over the weights of another actor's `net`; exploration begins small.
 
         Raises:
             ConfigError: If the two have other layers.
@@ -45,6 +48,10 @@ class Actor(nn.Module, ABC):
         with torch.no_grad():
             for own, given in zip(mine, theirs, strict=True):
                 own.copy_(given)
+            self._explore_by(ADOPTED_STD)
+
+    def _explore_by(self, std: float) -> None:
+        """Give a stochastic actor this standard deviation in every state."""
 
 
 class DeterministicActor(Actor):
@@ -125,6 +132,9 @@ class GaussianActor(Actor):
         """A clipped draw from the policy, (B, A)."""
         return (self.mean(obs) + self.std() * noise).clamp(-1.0, 1.0)
 
+    def _explore_by(self, std: float) -> None:
+        self.log_std.fill_(math.log(std))
+
     def sample(self, mean: Tensor, generator: torch.Generator) -> Tensor:
         """A clipped draw around `mean`, without gradient, (B, A)."""
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
@@ -160,9 +170,8 @@ class SquashedGaussianActor(Actor):
         super().__init__()
         self.net = mlp(obs_dim, hidden, action_dim)
         self.log_std = nn.Linear(hidden[-1], action_dim)
-        nn.init.zeros_(self.log_std.weight)
-        nn.init.constant_(self.log_std.bias, math.log(first_std))
         self.bounds = log_std
+        self._explore_by(first_std)
 
     def forward(self, obs: Tensor) -> Tensor:
         """The deterministic action tanh(f(s)), (B, A)."""
@@ -181,6 +190,10 @@ class SquashedGaussianActor(Actor):
         log_normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
         log_slope = 2 * (math.log(2) - u - nn.functional.softplus(-2 * u))  # log(1 - tanh(u)^2)
         return torch.tanh(u), (log_normal - log_slope).sum(-1), torch.tanh(mean)
+
+    def _explore_by(self, std: float) -> None:
+        nn.init.zeros_(self.log_std.weight)
+        nn.init.constant_(self.log_std.bias, math.log(std))
 
     def _moments(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         features = self.net[:-1](obs)

@@ -249,3 +249,14 @@ def test_an_average_starts_from_a_run_without_one_and_the_other_way_round() -> N
     assert torch.equal(one.act(obs), without.act(obs))
     two.take_over(with_average)
     assert torch.equal(two.actor.net[0].weight, with_average.actor.net[0].weight)
+
+
+def test_an_adopted_mean_is_explored_with_care() -> None:
+    cloned = build_agent(BCConfig(hidden=(8,)), SPEC, STATS)
+    for cfg in (AWACConfig(actor_hidden=(8,), squash_mean=True), IQLConfig(hidden=(8,)), SACConfig(hidden=(8,))):
+        agent = build_agent(cfg, SPEC, STATS)
+        agent.adopt(cloned)
+        obs = torch.randn(16, 5)
+        assert torch.allclose(agent.policy(obs), cloned.policy(obs), atol=1e-6)
+        moved = agent.scaler.to_unit(agent.behaviour(obs, torch.ones(16, 2))) - agent.scaler.to_unit(agent.policy(obs))
+        assert 0 < moved.abs().max() < 0.11
