@@ -15,7 +15,6 @@ from robot_rl.errors import ConfigError
 from robot_rl.nets.mlp import mlp
 from robot_rl.spec import Spec
 
-
 ADOPTED_STD = 0.1  # exploration of an actor whose mean another learner trained, of the action's half range
 
 
