@@ -13,6 +13,8 @@ from robot_rl.errors import ConfigError
 SUMMARIES = {
     "update": "gradient updates per second, beside a plain implementation and the matrix peak",
     "offline": "learners x seeds on one dataset, trained and evaluated as a recipe file says",
+    "bridge": "transitions per second, cost of a publish on the tick, weight updates",
+    "chaos": "kill actors and learners, spoil the network: what is lost, doubled or late",
 }
 
 
