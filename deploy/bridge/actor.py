@@ -23,7 +23,7 @@ from robot_rl.errors import BridgeError
 from robot_rl.spec import Array, Spec
 
 ALIVE_S = 2.0
-_FACTS = struct.Struct("<fI5b3x")  # reward, policy_version, terminated, truncated, starts, intervention, success
+_FACTS = struct.Struct("<fI4?b3x")  # reward, policy_version, terminated, truncated, starts, intervention, success
 _FLOAT32 = np.dtype("<f4")
 
 
@@ -129,10 +129,11 @@ class ActorLink:
         row = b"".join((_float32(obs), _float32(action), _float32(next_obs), facts))
         sequence = self._spool.append(row)
         self._length += 1
-        self._return += reward
-        if intervention is not self._intervening:
-            self._intervening = intervention
-            self._sender.news.append(Intervention(session=self.session, sequence=sequence, active=intervention))
+        self._return += float(reward)
+        if bool(intervention) is not self._intervening:
+            self._intervening = bool(intervention)
+            news = Intervention(session=self.session, sequence=sequence, active=self._intervening)
+            self._sender.news.append(news)
         if terminated or truncated:
             self._end_episode(sequence, success)
         return sequence

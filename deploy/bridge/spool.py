@@ -343,5 +343,5 @@ def _boot() -> str:
 def _disk_error(folder: Path, error: OSError) -> BridgeError:
     return BridgeError(
         f"The spool {folder} cannot take a transition: {error.strerror}. The arm must stop; what was taken before is "
-        f"safe. Free disk space, then start the actor again."
+        f"safe. See to the disk, then start the actor again."
     )

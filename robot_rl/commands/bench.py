@@ -14,6 +14,8 @@ SUMMARIES = {
     "update": "gradient updates per second, beside a plain implementation and the matrix peak",
     "world-model": "what augmentation adds to an update; time to train the models",
     "offline": "learners x seeds on one dataset, trained and evaluated as a recipe file says",
+    "bridge": "transitions per second, cost of a publish on the tick, weight updates",
+    "chaos": "kill actors and learners, spoil the network: what is lost, doubled or late",
 }
 
 

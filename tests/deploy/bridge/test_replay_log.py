@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from robot_rl.data.replay_frames import HEADER
 from robot_rl.data.replay_log import ReplayLog, session_bytes
 from robot_rl.errors import DataError, SpecMismatch
-from tests.bridge.made import make_spec, numbered
+from tests.deploy.bridge.made import make_spec, numbered
 
 ONE, TWO = b"1" * 16, b"2" * 16
 
@@ -124,10 +124,10 @@ def test_damage_before_the_last_segment_is_refused_and_the_tail_is_kept_aside(
     again.close()
     first = sorted(tmp_path.glob("*.rows"))[0]
     first.write_bytes(first.read_bytes()[:-1])
-    with pytest.raises(DataError, match="is damaged at byte 0"):
+    with pytest.raises(DataError, match=r"is damaged at byte 0"):
         ReplayLog(tmp_path, make_spec())
     first.unlink()
-    with pytest.raises(DataError, match="transitions 0 to 0 are missing; was a file removed"):
+    with pytest.raises(DataError, match=r"transitions 0 to 0 are missing; was a file removed"):
         ReplayLog(tmp_path, make_spec())
 
 
@@ -147,23 +147,23 @@ def test_truncate_goes_back_to_a_checkpoint(tmp_path: Path, count: int) -> None:
         log.close()
         log = ReplayLog(tmp_path, make_spec(), segment_bytes=300)
     assert log.append(ONE, min(count, 6), numbered(min(count, 6), 1)) == 1
-    with pytest.raises(DataError, match="it cannot be cut to 99"):
+    with pytest.raises(DataError, match=r"it cannot be cut to 99"):
         log.truncate(99)
     log.close()
 
 
 def test_other_specs_and_second_writers_are_refused_in_words(tmp_path: Path) -> None:
     log = ReplayLog(tmp_path, make_spec())
-    with pytest.raises(DataError, match="is in use by another process"):
+    with pytest.raises(DataError, match=r"is in use by another process"):
         ReplayLog(tmp_path, make_spec())
-    with pytest.raises(DataError, match="The rows have layout"):
+    with pytest.raises(DataError, match=r"The rows have layout"):
         log.append(ONE, 0, numbered(0, 1, make_spec(obs_dim=4)))
     log.close()
     log.close()
     with pytest.raises(SpecMismatch, match=r"(?s)'observation': .* has 3 numbers, this run 4.*Give the log of this"):
         ReplayLog(tmp_path, make_spec(obs_dim=4))
     (tmp_path / "log.json").write_text("{}")
-    with pytest.raises(DataError, match="is not the header of the replay log"):
+    with pytest.raises(DataError, match=r"is not the header of the replay log"):
         ReplayLog(tmp_path, make_spec())
 
 
@@ -199,7 +199,7 @@ import resource, signal, sys
 from pathlib import Path
 from robot_rl.data.replay_log import ReplayLog
 from robot_rl.errors import DataError
-from tests.bridge.made import make_spec, numbered
+from tests.deploy.bridge.made import make_spec, numbered
 log = ReplayLog(Path(sys.argv[1]), make_spec(), sync_ms=0)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
@@ -230,7 +230,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from robot_rl.data.replay_log import ReplayLog
-from tests.bridge.made import make_spec, numbered
+from tests.deploy.bridge.made import make_spec, numbered
 log = ReplayLog(Path(sys.argv[1]), make_spec(), segment_bytes=4096)
 i = log.last_sequence(b"1" * 16) + 1
 while True:
