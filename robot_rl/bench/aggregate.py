@@ -1,4 +1,4 @@
-"""Figures over seeds: interquartile means with bootstrap intervals, and time to a threshold.
+"""Figures over seeds and tasks: interquartile means with bootstrap intervals.
 
 The intervals are the stratified bootstrap of Agarwal et al. 2021 (arXiv 2108.13264): seeds are drawn anew
 within each task. rliable computes the same; it is not used because it asks for arch, seaborn and pandas.
@@ -24,18 +24,6 @@ class Interval(NamedTuple):
     high: float
 
 
-class Reached(NamedTuple):
-    """When a curve got to its threshold.
-
-    Args:
-        interactions: At the first of the evaluations that held; the budget where it was never reached.
-        censored: It was never reached.
-    """
-
-    interactions: int
-    censored: bool
-
-
 def iqm(values: Floats) -> float:
     """Mean of the middle half of all `values`, whole ones and the cut ones in part."""
     ordered = np.sort(values, axis=None)
@@ -56,12 +44,3 @@ def iqm_interval(by_task: Sequence[Floats], *, seed: int = 0) -> Interval:
     drawn = [iqm(np.concatenate([rng.choice(scores, len(scores)) for scores in by_task])) for _ in range(DRAWS)]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(iqm(np.concatenate(list(by_task))), float(low), float(high))
-
-
-def time_to_threshold(steps: Sequence[int], scores: Sequence[float], threshold: float, consecutive: int) -> Reached:
-    """The first of `consecutive` evaluations in a row at or above `threshold`."""
-    good = [score >= threshold for score in scores]
-    for index in range(len(good) - consecutive + 1):
-        if all(good[index : index + consecutive]):
-            return Reached(steps[index], censored=False)
-    return Reached(steps[-1], censored=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ import tyro
 import yaml
 from rich.console import Console
 
-from robot_rl.bench.offline import robot_rl
+from robot_rl.bench.jobs import robot_rl, run_jobs
 from robot_rl.bench.small_data_recipe import SmallDataRecipe
 from robot_rl.bench.small_data_report import write_results
 from robot_rl.config import from_mapping, load_yaml, parse
-from robot_rl.console import print_json, progress_bar
+from robot_rl.console import print_json
 from robot_rl.data.dataset import load_dataset
 from robot_rl.errors import DataError
 from robot_rl.run import read_metrics
@@ -80,18 +80,15 @@ def main(argv: Sequence[str]) -> int:
 def _run_all(config: SmallDataConfig, recipe: SmallDataRecipe, cells: list[_Cell]) -> None:
     """World models first, because arms share them; then the arms, all tasks and arms of a seed at a time."""
     wanted = {arm.model for arm in recipe.arms.values() if arm.model}
-    models = [(t, m, s) for s in recipe.seeds for t in recipe.tasks for m in sorted(wanted)]
-    jobs: list[list[tuple[str, Callable[[], None]]]] = [
-        [(f"{t}, {m}, seed {s}", lambda t=t, m=m, s=s: _train_model(config, recipe, t, m, s)) for t, m, s in models],
-        [(f"{c.task}, {c.arm}, seed {c.seed}", lambda c=c: _run_cell(config, recipe, c)) for c in cells],
-    ]
-    with progress_bar(hidden=config.json) as bar, ThreadPoolExecutor(config.jobs) as pool:
-        for title, stage in zip(("world models", "arms"), jobs, strict=True):
-            task = bar.add_task(title, total=len(stage), note="")
-            running = {pool.submit(job): name for name, job in stage}
-            for done in as_completed(running):
-                done.result()
-                bar.update(task, advance=1, note=running[done])
+    models = {
+        f"{task}, {model}, seed {seed}": partial(_train_model, config, recipe, task, model, seed)
+        for seed in recipe.seeds
+        for task in recipe.tasks
+        for model in sorted(wanted)
+    }
+    arms = {f"{c.task}, {c.arm}, seed {c.seed}": partial(_run_cell, config, recipe, c) for c in cells}
+    run_jobs("world models", models, at_once=config.jobs, quiet=config.json)
+    run_jobs("arms", arms, at_once=config.jobs, quiet=config.json)
 
 
 def _train_model(config: SmallDataConfig, recipe: SmallDataRecipe, task: str, model: str, seed: int) -> None:
@@ -119,7 +116,7 @@ def _run_cell(config: SmallDataConfig, recipe: SmallDataRecipe, cell: _Cell) -> 
     if arm.model:
         model = {"world_model": str(_model_folder(config.out, cell.task, arm.model, cell.seed))}
     finetune: dict[str, Any] = {**recipe.finetune, **arm.finetune, "seed": cell.seed, "out": str(folder / "finetune")}
-    finetune["env"] = load_dataset(data).spec.env_id
+    finetune |= {"env": load_dataset(data).spec.env_id, "in_turns": True}
     if arm.pretrain is not None:
         pretrain = {**recipe.pretrain, **arm.pretrain, **model, "seed": cell.seed, "data": str(data)}
         finetune["start"] = pretrain["out"] = str(folder / "pretrain")

@@ -41,7 +41,6 @@ class SmallDataRecipe:
     models: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])  # keys of `world-model`
     pretrain: dict[str, Any] = field(default_factory=dict[str, Any])  # keys for every arm
     finetune: dict[str, Any] = field(default_factory=dict[str, Any])  # keys for every arm
-    consecutive: int = 3  # evaluations in a row that must hold
     about: str = ""  # what was decided before, on which seeds
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 
@@ -13,10 +13,23 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from robot_rl.bench.aggregate import Interval, Reached, iqm_interval, time_to_threshold
+from robot_rl.bench.aggregate import Interval, iqm_interval
 from robot_rl.bench.machine import machine
+from robot_rl.bench.online import IN_A_ROW, interactions_to
 from robot_rl.bench.small_data_recipe import SmallDataRecipe, Task
 from robot_rl.config import to_mapping
+
+
+class Reached(NamedTuple):
+    """When a curve got to its threshold.
+
+    Args:
+        interactions: At the first of the evaluations that held; the budget where it was never reached.
+        censored: It was never reached.
+    """
+
+    interactions: int
+    censored: bool
 
 
 def write_results(out: Path, recipe: SmallDataRecipe, runs: Sequence[dict[str, Any]], planned: int) -> dict[str, Any]:
@@ -62,10 +75,7 @@ def _task_summary(recipe: SmallDataRecipe, task: str, runs: Sequence[dict[str, A
             continue
         goal = recipe.tasks[task]
         scores = [[score(goal, v) for _, v in c] for c in curves]
-        reached = [
-            time_to_threshold([s for s, _ in c], x, goal.threshold, recipe.consecutive)
-            for c, x in zip(curves, scores, strict=True)
-        ]
+        reached = [_reached(c, x, goal.threshold) for c, x in zip(curves, scores, strict=True)]
         found[arm] = {
             "seeds": len(curves),
             "interactions": [r.interactions for r in reached],
@@ -81,6 +91,12 @@ def _task_summary(recipe: SmallDataRecipe, task: str, runs: Sequence[dict[str, A
     for arm in found.values():
         arm["times_fewer"] = None if base is None else _ratio(base["median"], arm["median"])
     return found
+
+
+def _reached(curve: Sequence[tuple[int, float]], scores: Sequence[float], threshold: float) -> Reached:
+    steps = [step for step, _ in curve]
+    found = interactions_to(steps, scores, threshold)
+    return Reached(steps[-1], censored=True) if found is None else Reached(found, censored=False)
 
 
 def _median(reached: Sequence[Reached]) -> dict[str, Any]:
@@ -122,7 +138,7 @@ def _markdown(recipe: SmallDataRecipe, result: dict[str, Any]) -> str:
         lines.append(f"**Partial: {result['finished_runs']} of {result['planned_runs']} runs are finished.**\n")
     lines += [
         f"{recipe.about}\n",
-        f"Interactions count every control step, warm-up included. Reached: the first of {recipe.consecutive} "
+        f"Interactions count every control step, warm-up included. Reached: the first of {IN_A_ROW} "
         "evaluations in a row at or above the threshold; `>` marks runs that never were, at their budget. Scores are "
         "interquartile means with 95 % bootstrap intervals over seeds; the mean score is that over all evaluations of "
         "a run. Returns stand beside them because reference returns were taken on older environments.\n",
