@@ -83,7 +83,8 @@ class DQN(Agent):
         super().__init__(spec, stats, seed, device)
         self.cfg = cfg
         self.actor = self._new_actor()
-        self.target = frozen_copy(self._new_actor(), self.actor)
+        self.target = self._new_actor()
+        frozen_copy(self.target, self.actor)
         self.to(self.device)
         self.optimisers["critic"] = adam(self.actor.parameters(), cfg.lr)
 

@@ -13,6 +13,7 @@ from robot_rl.errors import ConfigError
 SUMMARIES = {
     "update": "gradient updates per second, beside a plain implementation and the matrix peak",
     "world-model": "what augmentation adds to an update; time to train the models",
+    "small-data": "interactions to a score after pretraining on 10,000 transitions, with all its arms",
     "offline": "learners x seeds on one dataset, trained and evaluated as a recipe file says",
     "bridge": "transitions per second, cost of a publish on the tick, weight updates",
     "chaos": "kill actors and learners, spoil the network: what is lost, doubled or late",

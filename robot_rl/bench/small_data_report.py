@@ -1,0 +1,194 @@
+"""What `robot-rl bench small-data` leaves: rows, summary, report and curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from robot_rl.bench.aggregate import Interval, iqm_interval
+from robot_rl.bench.machine import machine
+from robot_rl.bench.online import IN_A_ROW, interactions_to
+from robot_rl.bench.small_data_recipe import SmallDataRecipe, Task
+from robot_rl.config import to_mapping
+
+
+class Reached(NamedTuple):
+    """When a curve got to its threshold.
+
+    Args:
+        interactions: At the first of the evaluations that held; the budget where it was never reached.
+        censored: It was never reached.
+    """
+
+    interactions: int
+    censored: bool
+
+
+def write_results(out: Path, recipe: SmallDataRecipe, runs: Sequence[dict[str, Any]], planned: int) -> dict[str, Any]:
+    """Write OUT/results.jsonl, results.json, report.md and curves.png.
+
+    Args:
+        out: Folder of the bench.
+        recipe: What was asked for.
+        runs: Finished runs: task, arm, seed, seconds, curve.
+        planned: Number of runs that the recipe asks for.
+    """
+    rows = [
+        {"task": r["task"], "arm": r["arm"], "seed": r["seed"], "interactions": step, "return": value}
+        | {"score": score(recipe.tasks[r["task"]], value)}
+        for r in runs
+        for step, value in r["curve"]
+    ]
+    (out / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result: dict[str, Any] = {
+        "recipe": to_mapping(recipe),
+        "machine": machine(),
+        "finished_runs": len(runs),
+        "planned_runs": planned,
+        "tasks": {task: _task_summary(recipe, task, runs) for task in recipe.tasks},
+        "all": _overall(recipe, runs),
+    }
+    (out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+    _plot(out / "curves.png", recipe, runs)
+    (out / "report.md").write_text(_markdown(recipe, result))
+    return result
+
+
+def score(task: Task, return_: float) -> float:
+    """0 at the task's `low` return, 100 at its `high`."""
+    return 100 * (return_ - task.low) / (task.high - task.low)
+
+
+def _task_summary(recipe: SmallDataRecipe, task: str, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for arm in recipe.arms:
+        curves = [r["curve"] for r in runs if (r["task"], r["arm"]) == (task, arm)]
+        if not curves:
+            continue
+        goal = recipe.tasks[task]
+        scores = [[score(goal, v) for _, v in c] for c in curves]
+        reached = [_reached(c, x, goal.threshold) for c, x in zip(curves, scores, strict=True)]
+        found[arm] = {
+            "seeds": len(curves),
+            "interactions": [r.interactions for r in reached],
+            "censored": [r.censored for r in reached],
+            "median": _median(reached),
+            "first_score": iqm_interval([np.asarray([x[0] for x in scores])])._asdict(),
+            "final_score": iqm_interval([np.asarray([x[-1] for x in scores])])._asdict(),
+            "final_return": float(np.mean([c[-1][1] for c in curves])),
+            "mean_score": iqm_interval([np.asarray([float(np.mean(x)) for x in scores])])._asdict(),
+            "seconds": [r["seconds"] for r in runs if (r["task"], r["arm"]) == (task, arm)],
+        }
+    base = found.get(recipe.baseline)
+    for arm in found.values():
+        arm["times_fewer"] = None if base is None else _ratio(base["median"], arm["median"])
+    return found
+
+
+def _reached(curve: Sequence[tuple[int, float]], scores: Sequence[float], threshold: float) -> Reached:
+    steps = [step for step, _ in curve]
+    found = interactions_to(steps, scores, threshold)
+    return Reached(steps[-1], censored=True) if found is None else Reached(found, censored=False)
+
+
+def _median(reached: Sequence[Reached]) -> dict[str, Any]:
+    """Median interactions; a lower bound where it falls on a run that never got there."""
+    ordered = sorted(reached, key=lambda r: (r.censored, r.interactions))
+    middle = ordered[(len(ordered) - 1) // 2]
+    return middle._asdict()
+
+
+def _ratio(base: Mapping[str, Any], arm: Mapping[str, Any]) -> str:
+    if arm["censored"]:
+        return "not reached"
+    sign = "> " if base["censored"] else ""
+    return f"{sign}{base['interactions'] / max(arm['interactions'], 1):.1f}" if arm["interactions"] else "at once"
+
+
+def _overall(recipe: SmallDataRecipe, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """IQM over tasks and seeds of the score averaged over the run; arms that lack a task are left out."""
+    found: dict[str, Any] = {}
+    for arm in recipe.arms:
+        by_task = [
+            np.asarray(
+                [
+                    float(np.mean([score(recipe.tasks[task], v) for _, v in r["curve"]]))
+                    for r in runs
+                    if (r["task"], r["arm"]) == (task, arm)
+                ]
+            )
+            for task in recipe.tasks
+        ]
+        if all(len(scores) for scores in by_task):
+            found[arm] = iqm_interval(by_task)._asdict()
+    return found
+
+
+def _markdown(recipe: SmallDataRecipe, result: dict[str, Any]) -> str:
+    lines = [f"# {recipe.name}\n"]
+    if result["finished_runs"] < result["planned_runs"]:
+        lines.append(f"**Partial: {result['finished_runs']} of {result['planned_runs']} runs are finished.**\n")
+    lines += [
+        f"{recipe.about}\n",
+        f"Interactions count every control step, warm-up included. Reached: the first of {IN_A_ROW} "
+        "evaluations in a row at or above the threshold; `>` marks runs that never were, at their budget. Scores are "
+        "interquartile means with 95 % bootstrap intervals over seeds; the mean score is that over all evaluations of "
+        "a run. Returns stand beside them because reference returns were taken on older environments.\n",
+    ]
+    for task, arms in result["tasks"].items():
+        goal = recipe.tasks[task]
+        lines += [
+            f"## {task}: score {goal.threshold:g}\n",
+            "| arm | seeds | interactions by seed | median | times fewer | first score | final | return | mean score |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for name, arm in arms.items():
+            each = ", ".join(f"{'> ' * c}{i:,}" for i, c in zip(arm["interactions"], arm["censored"], strict=True))
+            median = f"{'> ' * arm['median']['censored']}{arm['median']['interactions']:,}"
+            figures = [_with_interval(arm[key]) for key in ("first_score", "final_score")]
+            cells = [name, arm["seeds"], each, median, arm["times_fewer"] or "-", *figures]
+            cells += [f"{arm['final_return']:.0f}", _with_interval(arm["mean_score"])]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+        lines.append("")
+    if result["all"]:
+        lines += ["## All tasks\n", "| arm | mean score |", "|---|---|"]
+        lines += [f"| {name} | {_with_interval(figure)} |" for name, figure in result["all"].items()]
+    lines += ["\n![curves](curves.png)\n", f"Machine: {result['machine']}"]
+    return "\n".join(lines) + "\n"
+
+
+def _with_interval(raw: Mapping[str, float]) -> str:
+    figure = Interval(**raw)
+    return f"{figure.value:.1f} [{figure.low:.1f}, {figure.high:.1f}]"
+
+
+def _plot(target: Path, recipe: SmallDataRecipe, runs: Sequence[dict[str, Any]]) -> None:
+    figure, axes = plt.subplots(1, len(recipe.tasks), figsize=(5.2 * len(recipe.tasks), 4.0), squeeze=False)
+    for axis, (task, goal) in zip(axes.flat, recipe.tasks.items(), strict=True):
+        for arm in recipe.arms:
+            curves = [r["curve"] for r in runs if (r["task"], r["arm"]) == (task, arm)]
+            if not curves:
+                continue
+            length = min(map(len, curves))
+            steps = [s for s, _ in curves[0][:length]]
+            points = [iqm_interval([np.asarray([score(goal, c[i][1]) for c in curves])]) for i in range(length)]
+            (line,) = axis.plot(steps, [p.value for p in points], label=f"{arm} ({len(curves)})", linewidth=1.2)
+            low, high = [p.low for p in points], [p.high for p in points]
+            axis.fill_between(steps, low, high, alpha=0.15, linewidth=0, color=line.get_color())
+        axis.axhline(goal.threshold, linestyle=":", color="grey")
+        axis.set_title(task, fontsize=9)
+        axis.set_xlabel("interactions", fontsize=8)
+        axis.set_ylabel("score", fontsize=8)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=6)
+    figure.tight_layout()
+    figure.savefig(target, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,103 @@
+"""The small-data bench: its figures by hand, its recipes, and one whole run of it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from robot_rl.bench.aggregate import iqm, iqm_interval
+from robot_rl.bench.small_data import main as bench
+from robot_rl.bench.small_data_recipe import SmallDataRecipe
+from robot_rl.bench.small_data_report import write_results
+from robot_rl.cli import main
+from robot_rl.config import from_mapping, load_yaml
+from robot_rl.errors import ConfigError, DataError
+
+RECIPES = Path(__file__).parents[1] / "benchmarks" / "recipes"
+SMALL = {
+    "name": "tiny",
+    "baseline": "scratch",
+    "seeds": [0],
+    "tasks": {"pendulum": {"data": "random", "threshold": 0, "low": -2000, "high": 0}},
+    "models": {"ensemble": {"kind": "ensemble", "model": {"epochs": 1, "hidden": [8]}}},
+    "pretrain": {"steps": 4, "env": "none", "agent": {"hidden": [8], "batch_size": 8}},
+    "finetune": {
+        "steps": 210, "warmup": 200, "eval_every": 100, "eval_episodes": 1, "checkpoint_every": 200,
+        "offline_share": 0.0, "agent": {"hidden": [8], "batch_size": 8, "bc_weight": 0.0},
+    },
+    "arms": {
+        "scratch": {"finetune": {"algorithm": "td3-bc"}},
+        "augmented": {
+            "model": "ensemble",
+            "online_model": True,
+            "logged": True,
+            "pretrain": {"algorithm": "td3-bc", "augment": {"mode": "consistent", "block": 16, "force": True}},
+            "finetune": {"algorithm": "td3-bc", "augment": {"block": 16, "force": True}, "offline_share": 0.5},
+        },
+    },
+}  # fmt: skip
+
+
+def test_the_interquartile_mean_weighs_cut_values_in_part() -> None:
+    assert iqm(np.asarray([0.0, 1.0, 2.0, 100.0])) == pytest.approx(1.5)
+    assert iqm(np.asarray([0.0, 1.0, 2.0, 3.0, 100.0])) == pytest.approx((0.75 + 2 + 0.75 * 3) / 2.5)
+    assert iqm(np.asarray([7.0])) == pytest.approx(7.0)
+
+
+def test_intervals_draw_seeds_within_their_task() -> None:
+    apart = iqm_interval([np.zeros(5), np.full(5, 10.0)])
+    assert (apart.low, apart.high) == (apart.value, apart.value)  # nothing varies within a task
+    spread = iqm_interval([np.asarray([0.0, 10.0, 20.0])])
+    assert spread.low < spread.value < spread.high
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("small_data*.yaml")), ids=lambda f: f.stem)
+def test_committed_recipes_read(file: Path) -> None:
+    recipe = from_mapping(SmallDataRecipe, load_yaml(file), str(file))
+    assert recipe.baseline == "scratch"
+    assert any("noise" in arm for arm in recipe.arms)
+
+
+def test_an_unknown_world_model_is_named() -> None:
+    raw = {**SMALL, "models": {}}
+    with pytest.raises(ConfigError, match=r"arm 'augmented' wants world model 'ensemble'; there are \[\]"):
+        from_mapping(SmallDataRecipe, raw, "recipe")
+
+
+def test_speed_ups_say_when_the_baseline_never_got_there(tmp_path: Path) -> None:
+    recipe = from_mapping(SmallDataRecipe, SMALL, "recipe")
+    runs = [
+        {"task": "pendulum", "arm": "scratch", "seed": 0, "seconds": 1, "curve": [[0, -9.0], [100, -8.0]]},
+        {
+            "task": "pendulum",
+            "arm": "augmented",
+            "seed": 0,
+            "seconds": 1,
+            "curve": [[0, -9.0], [50, 1.0], [75, 1.0], [100, 1.0]],
+        },
+    ]
+    result = write_results(tmp_path, recipe, runs, planned=4)
+    assert result["tasks"]["pendulum"]["augmented"]["times_fewer"] == "> 2.0"
+    assert result["tasks"]["pendulum"]["scratch"]["times_fewer"] == "not reached"
+    report = (tmp_path / "report.md").read_text()
+    assert "Partial: 2 of 4 runs" in report
+    assert "> 100" in report
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 6
+
+
+@pytest.mark.slow
+def test_a_whole_bench_and_going_on_with_it(tmp_path: Path) -> None:
+    words = ["locomotion", "--plan.env", "Pendulum-v1", "--qualities", "random", "--transitions", "400"]
+    assert main([*words, "--out", str(tmp_path / "data")]) == 0
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(SMALL))
+    words = [str(file), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--jobs", "1"]
+    with pytest.raises(DataError, match="holds no finished run of 'tiny'"):
+        bench([*words, "--report-only"])
+    assert bench(words) == 0
+    result = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert result["finished_runs"] == result["planned_runs"] == 2
+    assert bench(words) == 0  # nothing is left to do
+    assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
