@@ -41,7 +41,7 @@ class ServeReport:
         missed: Deadlines of the grid on which no tick began.
         period: Between the starts of consecutive ticks.
         lateness: Start of ticks behind their deadlines.
-        compute: Work of ticks, a simulated arm's physics included.
+        compute: Work of ticks; a simulated arm's physics are a phase beside it.
         phases: The same by part of the tick.
         verdicts: Ticks by what became of the asked command.
         reasons: Ticks by cause of a change.

@@ -207,7 +207,7 @@ def _report(demo: _Demo, found: Evaluation, parity: float, served: ServeReport, 
 | success, served at {served.rate_hz:g} Hz | {success} of {served.episodes} episodes |
 | ONNX against PyTorch | {parity:.1e} largest difference |
 | period, p50 / p99 / max | {period.p50 / 1e3:.2f} / {period.p99 / 1e3:.2f} / {period.max / 1e3:.2f} ms |
-| work, p50 / p99 / max | {work.p50 / 1e3:.2f} / {work.p99 / 1e3:.2f} / {work.max / 1e3:.2f} ms, with physics |
+| work, p50 / p99 / max | {work.p50 / 1e3:.2f} / {work.p99 / 1e3:.2f} / {work.max / 1e3:.2f} ms, without physics |
 | deadlines missed | {served.missed} of {served.ticks} |
 | commands changed by the supervisor | {changed} of {served.ticks} |
 

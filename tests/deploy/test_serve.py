@@ -171,7 +171,7 @@ def test_command_answers_in_json_and_draws(bundle: Bundle, tmp_path: Path, capsy
     answer = json.loads(capsys.readouterr().out)
     assert (answer["ticks"], answer["missed"], answer["ending"]) == (20, 0, "episodes done")
     assert answer["lateness_us"]["p50"] is None
-    assert set(answer["phases_us"]) == {"read", "policy", "supervise", "command"}
+    assert set(answer["phases_us"]) == {"read", "policy", "supervise", "command", "record", "physics"}
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
