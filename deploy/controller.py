@@ -51,8 +51,8 @@ class Actor(Protocol):
 class SessionLog(Protocol):
     """What keeps a session (`deploy.recorder.Recorder`). Its methods are called in the tick: they must not wait."""
 
-    def begin(self, episode: int, tick: int) -> None:
-        """An episode starts with this tick."""
+    def begin(self, episode: int, tick: int, seed: int | None) -> None:
+        """An episode starts with this tick; `seed` makes the simulator begin it the same way again."""
         ...
 
     def tick(
@@ -68,6 +68,10 @@ class SessionLog(Protocol):
 
     def reward(self, tick: int, reward: float) -> None:
         """What the tick brought."""
+        ...
+
+    def flush(self) -> None:
+        """The tick is over: a good moment to write."""
         ...
 
     def end(self, tick: int, obs: Array, *, terminated: bool, success: bool | None) -> None:
@@ -184,7 +188,7 @@ class _Loop:
         """Tick until something ends it; None for no limit."""
         longest = braking = round(LONGEST_BRAKING_S * self.supervisor.limits.rate_hz)
         if self.log is not None:
-            self.log.begin(0, 0)
+            self.log.begin(0, 0, self.seed)
         while ticks is None or self.pacer.ticks < ticks:
             self.tick()
             if self.supervisor.stopped:
@@ -230,6 +234,8 @@ class _Loop:
             if self.log is not None:
                 self.log.reward(tick, self.simulator.reward)
             pacer.mark()
+        if self.log is not None:
+            self.log.flush()
 
     def asked(self, state: ArmState) -> NDArray[Any]:
         """The policy's action, or the first command on the way to it."""
@@ -264,6 +270,11 @@ class _Loop:
         """In the watchdog's thread: the tick cannot hold the arm, so this does."""
         self.supervisor.stop(Reason.POLICY_LATE, f"a tick took over {silence_s * 1e3:.0f} ms")
         self.arm.hold()
+
+    @property
+    def seed(self) -> int | None:
+        """Of the running episode; None on an arm that has none."""
+        return None if self.simulator is None else self.simulator.seed
 
     def after_stop(self, *, given_up: bool) -> Ending | None:
         """End once at rest, or arm again when the operator says so; None to go on."""
@@ -319,7 +330,7 @@ class _Loop:
         if not self.supervisor.stopped:
             self.supervisor.arm(self.arm.read(), time.monotonic())
         if self.log is not None:
-            self.log.begin(len(self.returns), self.pacer.ticks)
+            self.log.begin(len(self.returns), self.pacer.ticks, self.seed)
         self.pacer.pause()
 
 

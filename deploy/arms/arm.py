@@ -83,6 +83,11 @@ class Episodic(Protocol):
         ...
 
     @property
+    def seed(self) -> int:
+        """What the running episode was begun with."""
+        ...
+
+    @property
     def success(self) -> bool | None:
         """Whether the task was achieved in the episode; None where nobody knows."""
         ...

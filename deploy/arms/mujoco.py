@@ -27,9 +27,9 @@ class MujocoArm:
         env_id: Gymnasium id of an environment with `robot_spec` and the methods in `JOINT_METHODS`.
         joints: Number of joints in the config.
         seed: Of the first episode; the i-th uses `seed + i`.
-        commands_per_step: Commands for each policy action; above 1 the environment is made with `rate_hz`
-            that many times as fast.
-        rate_hz: Rate of policies, Hz; needed for more than one command per step.
+        commands_per_step: Commands for each policy action.
+        rate_hz: Rate of policies, Hz; the environment is made for that many times `commands_per_step`.
+            0 for the environment's own rate.
         env_options: Passed to the environment, such as `max_episode_steps`.
     """
 
@@ -47,10 +47,10 @@ class MujocoArm:
         **env_options: Any,
     ) -> None:
         self.name = name
-        self._env_id, self._joints, self._seed = env_id, joints, seed
+        self._env_id, self._joints, self.seed = env_id, joints, seed - 1
         self._commands_per_step, self._rate_hz = commands_per_step, rate_hz
         self._options = env_options
-        if commands_per_step > 1:
+        if rate_hz:
             self._options = {**env_options, "rate_hz": round(rate_hz * commands_per_step)}
         self._env: Env | None = None
         self._robot: Any = None
@@ -72,7 +72,7 @@ class MujocoArm:
             joints=len(config.joints),
             seed=sim.seed,
             commands_per_step=fast,
-            rate_hz=config.rate_hz,
+            rate_hz=config.rate_hz if fast > 1 else 0.0,
             **options,
         )
 
@@ -143,8 +143,8 @@ class MujocoArm:
 
     def restart(self) -> None:
         """Begin the next episode."""
-        obs, info = self._connected().reset(seed=self._seed)
-        self._seed += 1
+        self.seed += 1
+        obs, info = self._connected().reset(seed=self.seed)
         self._obs = np.asarray(obs, np.float32)
         self._over, self._terminated = False, False
         self._return, self._reward = 0.0, 0.0

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
+import yaml
 
 from deploy.safety.kinematics import Kinematics
 from deploy.safety.limits import GripperLimits, JointLimits, Limits, Overrun, ToolLimits
@@ -74,6 +75,15 @@ class ArmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def commands_per_step(self) -> int:
         """Commands sent for each policy action."""
         return round(self.command_rate_hz / self.rate_hz) if self.command_rate_hz else 1
+
+    def at_rate(self, rate_hz: float) -> ArmConfig:
+        """The same arm with policies at another rate, and time limits that fit it."""
+        stale_after_s = max(self.stale_after_s, 3 / rate_hz)
+        return msgspec.structs.replace(self, rate_hz=rate_hz, command_rate_hz=0.0, stale_after_s=stale_after_s)
+
+    def to_yaml(self) -> str:
+        """Text that reads back as this config."""
+        return yaml.safe_dump(msgspec.to_builtins(self), sort_keys=False)
 
     def limits(self) -> Limits:
         """What the safety supervisor needs.

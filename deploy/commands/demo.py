@@ -156,7 +156,7 @@ def _export(demo: _Demo) -> float:
 def _serve(demo: _Demo) -> ServeReport:
     c = demo.config
     words = ["serve", str(c.out / "bundle"), "--arm", ARM, "--episodes", str(c.serve_episodes)]
-    words += ["--episode-steps", "120", "--plot", str(c.out / "timing.png")]
+    words += ["--episode-steps", "120", "--record", str(c.out / "sessions"), "--plot", str(c.out / "timing.png")]
     with demo.step("7. serve", words) as rest:
         config = parse(serving.ServeConfig, rest, prog="robot-rl serve", description="")
         report = serving.run(config)
