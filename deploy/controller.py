@@ -47,6 +47,10 @@ class Actor(Protocol):
         """Action, (A,), for a raw observation, (S,)."""
         ...
 
+    def warm_up(self) -> None:
+        """The same work without effect, shortly before it is needed."""
+        ...
+
 
 class SessionLog(Protocol):
     """What keeps a session (`deploy.recorder.Recorder`). Its methods are called in the tick: they must not wait."""
@@ -189,7 +193,7 @@ class _Loop:
         longest = braking = round(LONGEST_BRAKING_S * self.supervisor.limits.rate_hz)
         if self.log is not None:
             self.log.begin(0, 0, self.seed)
-        while ticks is None or self.pacer.ticks < ticks:
+        while ticks is None or self.pacer.ticks + self.pacer.missed < ticks:
             self.tick()
             if self.supervisor.stopped:
                 braking -= 1
@@ -210,7 +214,7 @@ class _Loop:
     def tick(self) -> None:
         """One control period."""
         pacer = self.pacer
-        pacer.wait()
+        pacer.wait(self.rehearse)
         self.watchdog.kick()
         tick = pacer.ticks - 1
         state = self.arm.read()
@@ -244,6 +248,11 @@ class _Loop:
             return action
         self.path.aim(action)
         return self.path.next()
+
+    def rehearse(self) -> None:
+        """The parts of a tick that have no effect, shortly before it: what they touch is in the caches then."""
+        self.supervisor.look(self.arm.read(), time.monotonic())
+        self.policy.warm_up()
 
     def alarms(self, now_s: float) -> tuple[Finding, ...]:
         """What the operator and the clock say; a stop is latched here."""

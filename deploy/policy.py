@@ -81,6 +81,10 @@ class Policy:
         self._session.run_with_iobinding(self._binding)
         return self._action_row
 
+    def warm_up(self) -> None:
+        """Run on the last observation: the weights are in the processor's caches then."""
+        self._session.run_with_iobinding(self._binding)
+
 
 def session_options() -> Any:
     """One thread, in order: at this size a second thread costs more than it brings."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from robot_rl.errors import ConfigError
 
-SPIN_NS = 200_000  # the last part of a wait is spent looking at the clock: sleeping wakes up late
+SPIN_NS = 300_000  # the last part of a wait is spent looking at the clock: sleeping wakes up late
 KEPT_TICKS = 1_000_000  # statistics look at the last so many
 
 
@@ -81,9 +81,16 @@ class Pacer:
         self._resumed = True
         self._row = self._log[0]
         self._phase = 2
+        self._warm_up: Callable[[], object] | None = None
 
-    def wait(self) -> None:
-        """Return at the next grid point; the first call returns at once and starts the grid."""
+    def wait(self, warm_up: Callable[[], object] | None = None) -> None:
+        """Return at the next grid point; the first call returns at once and starts the grid.
+
+        Args:
+            warm_up: Called in place of the first part of the watching of the clock, where there is time: work
+                without effect that brings the tick's data back into the caches.
+        """
+        self._warm_up = warm_up
         now = self._clock()
         if self.ticks == 0:
             self._origin = now
@@ -164,6 +171,8 @@ class Pacer:
         now = self._clock()
         if deadline - now > SPIN_NS:
             self._sleep((deadline - now - SPIN_NS) / 1e9)
+            if self._warm_up is not None:
+                self._warm_up()
         while (now := self._clock()) < deadline:
             pass
         return now

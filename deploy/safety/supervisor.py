@@ -94,7 +94,7 @@ class Supervisor:
             LimitError: If the measurement is old, not finite, outside the limits, says that the arm moves, or
                 contradicts the configured kinematics; nothing changes then.
         """
-        findings = self._look(state, now_s) or self._moving(state)
+        findings = self.look(state, now_s) or self._moving(state)
         if self._gripper is not None and not math.isfinite(state.gripper):
             findings.append(Finding(Reason.BAD_OBSERVATION, "gripper width"))
         if findings:
@@ -139,7 +139,7 @@ class Supervisor:
             self.reasons[Reason.LATCHED] += 1
             return self._at_rest(Verdict.STOPPED, (*self._latched, Finding(Reason.LATCHED, "arm again")))
         asked: list[float] = action.tolist()
-        findings = [*alarms, *self._look(state, now_s)]
+        findings = [*alarms, *self.look(state, now_s)]
         if not _finite(asked):
             findings.append(Finding(Reason.BAD_ACTION, f"action {_first_bad(asked)}"))
         if findings:
@@ -149,8 +149,8 @@ class Supervisor:
         self._armed_ticks += 1
         return self._decided(Verdict.LIMITED if changed else Verdict.PASSED, tuple(changed))
 
-    def _look(self, state: ArmState, now_s: float) -> list[Finding]:
-        """What is wrong with a measurement."""
+    def look(self, state: ArmState, now_s: float) -> list[Finding]:
+        """What is wrong with a measurement; changes nothing."""
         age = now_s - state.stamp_s
         if not 0.0 <= age <= self.limits.stale_after_s:
             return [Finding(Reason.STALE, "age, s", age, self.limits.stale_after_s)]

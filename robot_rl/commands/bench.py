@@ -13,6 +13,7 @@ from robot_rl.errors import ConfigError
 SUMMARIES = {
     "update": "gradient updates per second, beside a plain implementation and the matrix peak",
     "serve": "the control tick part by part, beside an empty loop at the same rate",
+    "safety": "random command streams against the supervisor: no limit may be broken",
     "offline": "learners x seeds on one dataset, trained and evaluated as a recipe file says",
 }
 
