@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
         rows = {f"{arm}/{kind}": _plain(t) for (arm, kind), t in tallies.items()}
         print_json({"broken": broken, "seconds": seconds, "rows": rows})
     else:
-        Console(highlight=False, soft_wrap=True).print(text, markup=False)
+        Console(highlight=False).print(text, markup=False, soft_wrap=True)
     return 1 if broken else 0
 
 
@@ -98,8 +98,8 @@ def run(config: SafetyBenchConfig) -> dict[tuple[str, str], Tally]:
         for kind in ASKS:
             tally = tallies[arm, kind] = Tally()
             for _ in range(share):
-                pose, tool = (values[rng.integers(len(values))] for values in starts)
-                stream(supervisor, limits, kind, (pose, tool), rng, tally)
+                i = rng.integers(len(starts[0]))
+                stream(supervisor, limits, kind, (starts[0][i], starts[1][i]), rng, tally)
     return tallies
 
 
