@@ -28,6 +28,7 @@ SUMMARIES = {
     "evaluate": "roll a policy out: return and success with intervals",
     "export": "write the ONNX bundle: contract and parity certificate inside",
     "serve": "run a bundle on an arm at control rate, behind the supervisor",
+    "replay": "explain a recorded session, clamp by clamp, and play it back",
     "bench": "measurements: update speed, learners on a dataset",
     "demo": "the whole road, logs to served policy, in a few minutes",
 }

@@ -128,11 +128,11 @@ def test_fault_counts_braking() -> None:
     box = BoxGuard(PLANAR, planar_limits().tool, planar_limits().joints, DT)  # type: ignore[arg-type]
     box.start((0.0, 0.0))
     assert box.fault((0.0, 0.0), (0.0, 0.0)) is None
-    # 2 rad/s at 10 rad/s^2 turns by 0.2 rad, times 1.5 m: 0.3 m to come; at y = 0.65 only 0.25 m are left
+    # 2.2 rad/s at 10 rad/s^2 turn by 0.242 rad, times 1.5 m: 0.363 m to come; at y = 0.65 only 0.35 m are left
     at = math.asin(0.65 / 1.5)
     box.start((at, 0.0))
     assert box.fault((at, 0.0), (1.0, 0.0)) is None
-    fault = box.fault((at, 0.0), (2.0, 0.0))
+    fault = box.fault((at, 0.0), (2.2, 0.0))
     assert fault is not None
     assert fault.where == "y"
 
@@ -149,7 +149,7 @@ def test_jerk_is_kept_where_nothing_stands_in_the_way() -> None:
     track = [[0.0, 0.0]] * 3
     found = set[Reason]()
     for k in range(60):
-        decision = supervisor.check(seen(0.0, 0.0), np.array([0.25 * (1 - math.cos(k * 0.08)), 0.0]), 0.0)
+        decision = supervisor.check(seen(0.0, 0.0), np.array([0.3 * (1 - math.cos(k * 0.08)), 0.0]), 0.0)
         track.append(decision.command.tolist())
         found |= {f.reason for f in decision.findings}
     third = np.diff(track, n=3, axis=0) / DT**3
