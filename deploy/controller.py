@@ -1,8 +1,8 @@
-"""The control loop: read, decide, supervise, command; once every period.
+"""The control loop: read, decide, supervise, command, record; once every period.
 
-A run ends by its duration or number of episodes, by the operator (Ctrl-C), or by a latched stop. In the
-last two cases the loop goes on until the supervisor has brought the command to rest. Whatever happens,
-the arm is told to hold before this function returns or raises.
+A run ends by its duration or number of episodes, by the operator (Ctrl-C, SIGTERM, key, socket), or by a
+latched stop that nobody releases. In the last two cases the loop goes on until the supervisor has brought
+the command to rest. Whatever happens, the arm is told to hold before this function returns or raises.
 """
 
 from __future__ import annotations
@@ -13,36 +13,95 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from deploy.arms.arm import Arm, ArmState, Episodic
-from deploy.policy import Policy
+from deploy.contract import Contract
+from deploy.interpolate import Interpolator, Mode
 from deploy.rate import KEPT_TICKS, Pacer
 from deploy.report import Ending, ServeReport
-from deploy.safety.decision import Decision, Reason
+from deploy.safety.decision import Decision, Finding, Reason
 from deploy.safety.supervisor import Supervisor
-from robot_rl.errors import ConfigError
+from deploy.station import Station, signals
+from deploy.watchdog import Watchdog
+from robot_rl.errors import ConfigError, LimitError
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.spec import Array
 
-PHASES = ("read", "policy", "supervise", "command")
+PHASES = ("read", "policy", "supervise", "command", "record")
+PHYSICS = "physics"
 LONGEST_BRAKING_S = 2.0
+NO_ALARMS: tuple[Finding, ...] = ()
 
-TickFn = Callable[[ArmState, Array, Decision], None]
+TickFn = Callable[[ArmState, NDArray[Any], Decision], None]
+
+
+class Actor(Protocol):
+    """What decides: a loaded bundle (`deploy.policy.Policy`) or something that stands in for it."""
+
+    contract: Contract
+
+    def act(self, obs: Array) -> Array:
+        """Action, (A,), for a raw observation, (S,)."""
+        ...
+
+    def warm_up(self) -> None:
+        """The same work without effect, shortly before it is needed."""
+        ...
+
+
+class SessionLog(Protocol):
+    """What keeps a session (`deploy.recorder.Recorder`). Its methods are called in the tick: they must not wait."""
+
+    def begin(self, episode: int, tick: int, seed: int | None) -> None:
+        """An episode starts with this tick; `seed` makes the simulator begin it the same way again."""
+        ...
+
+    def tick(
+        self,
+        tick: int,
+        obs: Array | None,
+        asked: NDArray[Any],
+        decision: Decision,
+        times_ns: NDArray[Any],
+    ) -> None:
+        """One tick: what the policy saw (None where it did not act), what it asked, what was decided, and when."""
+        ...
+
+    def reward(self, tick: int, reward: float) -> None:
+        """What the tick brought."""
+        ...
+
+    def flush(self) -> None:
+        """The tick is over: a good moment to write."""
+        ...
+
+    def end(self, tick: int, obs: Array, *, terminated: bool, success: bool | None) -> None:
+        """The episode is over with this tick; `obs` is what follows it."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServePlan:
-    """When to end.
+    """When to end, and how actions become commands.
 
     Args:
         duration_s: Seconds of control time; None for no limit.
         episodes: Episodes of a simulated arm; None for no limit.
         paced: False to run as fast as the simulator goes.
+        commands_per_step: Commands for each policy action.
+        interpolation: How commands lead from one action to the next.
+        wait_for_arm: After a stop, hold until the operator arms again instead of ending.
     """
 
     duration_s: float | None = None
     episodes: int | None = None
     paced: bool = True
+    commands_per_step: int = 1
+    interpolation: Mode = "linear"
+    wait_for_arm: bool = False
 
     def __post_init__(self) -> None:
         for key in ("duration_s", "episodes"):
@@ -52,12 +111,14 @@ class ServePlan:
 
 
 def serve(
-    policy: Policy,
+    policy: Actor,
     arm: Arm,
     supervisor: Supervisor,
     plan: ServePlan,
     *,
     stop: threading.Event | None = None,
+    station: Station | None = None,
+    log: SessionLog | None = None,
     on_tick: TickFn | None = None,
     on_episode: Callable[[int], None] | None = None,
 ) -> ServeReport:
@@ -69,6 +130,8 @@ def serve(
         supervisor: For this arm; gets armed.
         plan: When to end.
         stop: Set by another thread, or by Ctrl-C, to end cleanly.
+        station: The operator's; None for one that only hears signals.
+        log: Keeps the session.
         on_tick: Sees state, asked action and decision after each command; must not block.
         on_episode: Told the number of finished episodes, between ticks.
 
@@ -80,12 +143,17 @@ def serve(
         raise ConfigError(f"Arm '{arm.name}' has no episodes. Give --duration instead of --episodes.")
     rate_hz = supervisor.limits.rate_hz
     ticks = None if plan.duration_s is None else max(1, round(plan.duration_s * rate_hz))
-    pacer = Pacer(rate_hz, PHASES, paced=plan.paced, kept_ticks=ticks or KEPT_TICKS)
-    loop = _Loop(policy, arm, supervisor, pacer, stop or threading.Event(), on_tick, on_episode)
+    simulated = isinstance(arm, Episodic)
+    phases = (*PHASES, PHYSICS) if simulated else PHASES
+    pacer = Pacer(rate_hz, phases, beside=int(simulated), paced=plan.paced, kept_ticks=ticks or KEPT_TICKS)
+    station = station or Station()
+    if stop is not None:
+        station.ending = stop
+    loop = _Loop(policy, arm, supervisor, pacer, plan, station, log, on_tick, on_episode)
     try:
         policy.act(arm.read().obs)  # the first call is slow
         supervisor.arm(arm.read(), time.monotonic())
-        with interrupt_sets(loop.stop), _no_garbage_collection():
+        with interrupt_sets(station.ending), signals(station), _no_garbage_collection(), loop.watchdog:
             ending = loop.run(ticks, plan.episodes)
     finally:
         arm.hold()
@@ -98,62 +166,180 @@ def serve(
 class _Loop:
     """The running loop and what it has seen."""
 
-    policy: Policy
+    policy: Actor
     arm: Arm
     supervisor: Supervisor
     pacer: Pacer
-    stop: threading.Event
+    plan: ServePlan
+    station: Station
+    log: SessionLog | None
     on_tick: TickFn | None
     on_episode: Callable[[int], None] | None
     returns: list[float] = field(default_factory=list[float])
     successes: list[bool | None] = field(default_factory=list[bool | None])
 
+    def __post_init__(self) -> None:
+        limits = self.supervisor.limits
+        self.simulator = self.arm if isinstance(self.arm, Episodic) else None
+        many = self.plan.commands_per_step
+        self.path = Interpolator(self.plan.interpolation, many, self.supervisor.action_dim) if many > 1 else None
+        self.watchdog = Watchdog(limits.policy_timeout_s, self.tick_hangs)
+        self.operator_timeout_s = limits.operator_timeout_s
+        self.holds_after_miss = limits.overrun == "hold"
+        self.stops_after_miss = limits.overrun == "stop"
+
     def run(self, ticks: int | None, episodes: int | None) -> Ending:
         """Tick until something ends it; None for no limit."""
-        braking = round(LONGEST_BRAKING_S * self.supervisor.limits.rate_hz)
-        while ticks is None or self.pacer.ticks < ticks:
-            if self.stop.is_set():
-                self.supervisor.stop(Reason.OPERATOR, "Ctrl-C")
+        longest = braking = round(LONGEST_BRAKING_S * self.supervisor.limits.rate_hz)
+        if self.log is not None:
+            self.log.begin(0, 0, self.seed)
+        while ticks is None or self.pacer.ticks + self.pacer.missed < ticks:
             self.tick()
             if self.supervisor.stopped:
                 braking -= 1
-                if self.supervisor.at_rest or braking <= 0:
-                    return Ending.OPERATOR if self.stop.is_set() else Ending.STOPPED
-            if isinstance(self.arm, Episodic) and self.arm.over:
-                self.end_episode(self.arm)
+                ending = self.after_stop(given_up=braking <= 0)
+                if ending is not None:
+                    self.end_log()
+                    return ending
+            else:
+                braking = longest
+            if self.simulator is not None and self.simulator.over:
+                self.end_episode(self.simulator)
                 if len(self.returns) == episodes:
                     return Ending.EPISODES
-                self.next_episode(self.arm)
+                self.next_episode(self.simulator)
+        self.end_log()
         return Ending.DURATION
 
     def tick(self) -> None:
         """One control period."""
         pacer = self.pacer
-        pacer.wait()
+        pacer.wait(self.rehearse)
+        self.watchdog.kick()
+        tick = pacer.ticks - 1
         state = self.arm.read()
         pacer.mark()
-        action = self.policy.act(state.obs)
+        acts = self.path is None or self.path.due
+        asked = self.path.next() if self.path is not None and not acts else self.asked(state)
         pacer.mark()
-        decision = self.supervisor.check(state, action, time.monotonic())
+        now = time.monotonic()
+        decision = self.supervisor.check(state, asked, now, self.alarms(now))
         pacer.mark()
         self.arm.command(decision.command)
         pacer.mark()
         if self.on_tick is not None:
-            self.on_tick(state, action, decision)
+            self.on_tick(state, asked, decision)
+        if self.log is not None:
+            self.log.tick(tick, state.obs if acts else None, asked, decision, pacer.times_ns)
+        pacer.mark()
+        if self.simulator is not None:
+            self.watchdog.sleep()
+            self.simulator.advance()
+            if self.log is not None:
+                self.log.reward(tick, self.simulator.reward)
+            pacer.mark()
+        if self.log is not None:
+            self.log.flush()
+
+    def asked(self, state: ArmState) -> NDArray[Any]:
+        """The policy's action, or the first command on the way to it."""
+        action = self.policy.act(state.obs)
+        if self.path is None:
+            return action
+        self.path.aim(action)
+        return self.path.next()
+
+    def rehearse(self) -> None:
+        """The parts of a tick that have no effect, shortly before it: what they touch is in the caches then."""
+        self.supervisor.look(self.arm.read(), time.monotonic())
+        self.policy.warm_up()
+
+    def alarms(self, now_s: float) -> tuple[Finding, ...]:
+        """What the operator and the clock say; a stop is latched here."""
+        station, supervisor = self.station, self.supervisor
+        if station.stop_cause:
+            supervisor.stop(Reason.ESTOP, station.stop_cause)
+        if station.ending.is_set():
+            supervisor.stop(Reason.OPERATOR, "Ctrl-C")
+        silent = self.operator_timeout_s > 0 and station.silence_s(now_s) > self.operator_timeout_s
+        missed = self.pacer.skipped
+        if not silent and not missed:
+            return NO_ALARMS
+        found: list[Finding] = []
+        if silent:
+            silence = station.silence_s(now_s)
+            found.append(Finding(Reason.OPERATOR_SILENT, "silence, s", silence, self.operator_timeout_s))
+        if missed and self.stops_after_miss:
+            supervisor.stop(Reason.OVERRUN, f"{missed} missed")
+        if missed and self.holds_after_miss:
+            found.append(Finding(Reason.OVERRUN, "deadlines", missed, 0.0))
+        return tuple(found)
+
+    def tick_hangs(self, silence_s: float) -> None:
+        """In the watchdog's thread: the tick cannot hold the arm, so this does."""
+        self.supervisor.stop(Reason.POLICY_LATE, f"a tick took over {silence_s * 1e3:.0f} ms")
+        self.arm.hold()
+
+    @property
+    def seed(self) -> int | None:
+        """Of the running episode; None on an arm that has none."""
+        return None if self.simulator is None else self.simulator.seed
+
+    def after_stop(self, *, given_up: bool) -> Ending | None:
+        """End once at rest, or arm again when the operator says so; None to go on."""
+        if not (self.supervisor.at_rest or given_up):
+            return None
+        ending = self.station.ending.is_set()
+        if ending or not self.plan.wait_for_arm:
+            return Ending.OPERATOR if ending else Ending.STOPPED
+        self.station.status = f"stopped: {self.supervisor.stopped[0]}"
+        if self.station.wants_arm:
+            self.arm_again()
+        return None
+
+    def arm_again(self) -> None:
+        """Release a latched stop where the arm is fit for it; else stay stopped and say why."""
+        self.station.wants_arm = False
+        try:
+            self.supervisor.arm(self.arm.read(), time.monotonic())
+        except LimitError as error:
+            self.station.status = str(error)
+            return
+        self.forget_path()
+        self.station.released()
+        self.station.status = "running"
+
+    def forget_path(self) -> None:
+        """The next action starts anew."""
+        if self.path is not None:
+            self.path.reset()
 
     def end_episode(self, simulator: Episodic) -> None:
         """Note how it went."""
         self.returns.append(simulator.episode_return)
         self.successes.append(simulator.success)
+        self.end_log()
         if self.on_episode is not None:
             self.on_episode(len(self.returns))
 
+    def end_log(self) -> None:
+        """Tell the log what follows the last tick."""
+        if self.log is not None:
+            over = self.simulator is not None and self.simulator.over
+            terminated = over and self.simulator is not None and self.simulator.terminated
+            success = None if self.simulator is None else self.simulator.success
+            self.log.end(self.pacer.ticks - 1, self.arm.read().obs, terminated=terminated, success=success)
+
     def next_episode(self, simulator: Episodic) -> None:
         """A reset takes many periods: it happens off the clock, on the same grid of deadlines."""
+        self.watchdog.sleep()
         simulator.restart()
         gc.collect()  # simulators leave cycles behind when they reload a model
+        self.forget_path()
         if not self.supervisor.stopped:
             self.supervisor.arm(self.arm.read(), time.monotonic())
+        if self.log is not None:
+            self.log.begin(len(self.returns), self.pacer.ticks, self.seed)
         self.pacer.pause()
 
 

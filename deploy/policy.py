@@ -122,6 +122,9 @@ class Policy:
         self.act(obs)
         self._noise_row[:] = 0.0
         return self._action_row
+    def warm_up(self) -> None:
+        """Run on the last observation: the weights are in the processor's caches then."""
+        self._session.run_with_iobinding(self._binding)
 
 
 def session_options() -> Any:

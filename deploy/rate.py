@@ -16,25 +16,27 @@ from numpy.typing import NDArray
 
 from robot_rl.errors import ConfigError
 
-SPIN_NS = 200_000  # the last part of a wait is spent looking at the clock: sleeping wakes up late
+SPIN_NS = 300_000  # the last part of a wait is spent looking at the clock: sleeping wakes up late
 KEPT_TICKS = 1_000_000  # statistics look at the last so many
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Median, 99th percentile and maximum, microseconds; NaN where nothing was measured."""
+    """Minimum, median, high percentiles and maximum, microseconds; NaN where nothing was measured."""
 
+    min: float
     p50: float
     p99: float
+    p999: float  # 99.9 %
     max: float
 
     @staticmethod
     def of(values_us: NDArray[np.float64]) -> Spread:
         """Of a series, (N,), microseconds."""
         if len(values_us) == 0:
-            return Spread(p50=np.nan, p99=np.nan, max=np.nan)
-        p50, p99 = np.percentile(values_us, (50, 99))
-        return Spread(p50=float(p50), p99=float(p99), max=float(values_us.max()))
+            return Spread(min=np.nan, p50=np.nan, p99=np.nan, p999=np.nan, max=np.nan)
+        low, p50, p99, p999, high = np.percentile(values_us, (0, 50, 99, 99.9, 100)).tolist()
+        return Spread(min=low, p50=p50, p99=p99, p999=p999, max=high)
 
 
 class Pacer:
@@ -43,6 +45,7 @@ class Pacer:
     Args:
         rate_hz: Ticks a second.
         phases: Names of the parts of a tick, in order; `mark` ends each.
+        beside: How many of the last phases are no work of the tick, such as a simulator's physics.
         paced: False to run without waiting, for a simulator; then no deadline is missed.
         kept_ticks: How many of the last ticks the statistics look at.
         clock_ns: Monotonic clock, ns.
@@ -56,6 +59,7 @@ class Pacer:
         rate_hz: float,
         phases: tuple[str, ...],
         *,
+        beside: int = 0,
         paced: bool = True,
         kept_ticks: int = KEPT_TICKS,
         clock_ns: Callable[[], int] = time.monotonic_ns,
@@ -64,28 +68,37 @@ class Pacer:
         if not rate_hz > 0 or kept_ticks < 1:
             raise ConfigError(f"rate_hz is {rate_hz:g} and kept_ticks {kept_ticks}; both must be above 0.")
         self.rate_hz, self.phases, self.paced = rate_hz, phases, paced
+        self._work_ends = 1 + len(phases) - beside  # column
         self._clock, self._sleep = clock_ns, sleep_s
         # Columns: start, deadline, then the end of each phase; ns since `_origin`, exact in float64.
         self._log = np.full((min(kept_ticks, KEPT_TICKS), 2 + len(phases)), np.nan)
         self._fresh = np.zeros(len(self._log), bool)  # begins a new stretch: its period means nothing
         self.ticks = 0
         self.missed = 0
+        self.skipped = 0  # deadlines missed right before this tick
         self._k = -1  # last grid point used or passed
         self._origin = 0
         self._resumed = True
         self._row = self._log[0]
         self._phase = 2
+        self._warm_up: Callable[[], object] | None = None
 
-    def wait(self) -> None:
-        """Return at the next grid point; the first call returns at once and starts the grid."""
+    def wait(self, warm_up: Callable[[], object] | None = None) -> None:
+        """Return at the next grid point; the first call returns at once and starts the grid.
+
+        Args:
+            warm_up: Called in place of the first part of the watching of the clock, where there is time: work
+                without effect that brings the tick's data back into the caches.
+        """
+        self._warm_up = warm_up
         now = self._clock()
         if self.ticks == 0:
             self._origin = now
         since, deadline = self._wait_for_grid(now) if self.paced else (now - self._origin, 0)
         index = self.ticks % len(self._log)
-        self._row = self._log[index]
-        self._row[:] = np.nan
-        self._row[0], self._row[1] = since, deadline
+        self._row = row = self._log[index]
+        row[2:] = np.nan
+        row[0], row[1] = since, deadline
         self._fresh[index] = self._resumed
         self._resumed = False
         self._phase = 2
@@ -95,6 +108,11 @@ class Pacer:
         """Note that the tick's next phase has ended."""
         self._row[self._phase] = self._clock() - self._origin
         self._phase += 1
+
+    @property
+    def times_ns(self) -> NDArray[np.float64]:
+        """Start, deadline and ends of the phases of this tick, ns since the first; NaN where still to come."""
+        return self._row
 
     def pause(self) -> None:
         """The next wait comes after something that is no tick, such as a simulator's reset.
@@ -114,9 +132,9 @@ class Pacer:
         return (rows[:, 0] - rows[:, 1]) / 1e3 if self.paced else np.zeros(0)
 
     def compute_us(self) -> NDArray[np.float64]:
-        """Work of each complete tick, (N,), microseconds."""
+        """Work of each complete tick, (N,), microseconds, without the phases beside it."""
         rows, _ = self._ordered()
-        spent = (rows[:, -1] - rows[:, 0]) / 1e3
+        spent = (rows[:, self._work_ends] - rows[:, 0]) / 1e3
         return spent[np.isfinite(spent)]
 
     def phase_us(self, name: str) -> NDArray[np.float64]:
@@ -136,7 +154,8 @@ class Pacer:
         if since >= self._deadline(k + 1):  # slept a whole period too long: begin late, do not sleep again
             later = self._next_point(since)
             k = later if self._deadline(later) == since else later - 1
-        self.missed += 0 if self._resumed else k - due  # points that have passed unused
+        self.skipped = 0 if self._resumed else k - due  # points that have passed unused
+        self.missed += self.skipped
         self._k = k
         return since, self._deadline(k)
 
@@ -152,6 +171,8 @@ class Pacer:
         now = self._clock()
         if deadline - now > SPIN_NS:
             self._sleep((deadline - now - SPIN_NS) / 1e9)
+            if self._warm_up is not None:
+                self._warm_up()
         while (now := self._clock()) < deadline:
             pass
         return now

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class ServeReport:
         missed: Deadlines of the grid on which no tick began.
         period: Between the starts of consecutive ticks.
         lateness: Start of ticks behind their deadlines.
-        compute: Work of ticks, a simulated arm's physics included.
+        compute: Work of ticks; a simulated arm's physics are a phase beside it.
         phases: The same by part of the tick.
         verdicts: Ticks by what became of the asked command.
         reasons: Ticks by cause of a change.
@@ -49,6 +50,7 @@ class ServeReport:
         returns: Their sums of rewards.
         success_rate: Share of successful episodes; None where nobody knows.
         series: Period and compute of each kept tick, for plots; left out of the JSON form.
+        recording: The session's file; None where it was not recorded.
     """
 
     arm: str
@@ -70,6 +72,11 @@ class ServeReport:
     returns: tuple[float, ...]
     success_rate: float | None
     series: dict[str, NDArray[np.float64]]
+    recording: Path | None = None
+
+    def recorded_at(self, path: Path) -> ServeReport:
+        """The same with the session's file."""
+        return replace(self, recording=path)
 
     @staticmethod
     def of(
@@ -128,6 +135,7 @@ class ServeReport:
             "episodes": self.episodes,
             "returns": list(self.returns),
             "success_rate": self.success_rate,
+            "recording": None if self.recording is None else str(self.recording),
         }
 
 

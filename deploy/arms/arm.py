@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -22,6 +23,7 @@ class ArmState:
         tool: Tool position, (3,), m, in the frame of the workspace box; None where the arm has no such
             measurement.
         stamp_s: When it was measured, on `time.monotonic`'s clock, s.
+        gripper: Width of the gripper, m; NaN where the arm has none that takes widths.
     """
 
     obs: Array
@@ -29,6 +31,7 @@ class ArmState:
     dq: NDArray[np.float64]
     tool: NDArray[np.float64] | None
     stamp_s: float
+    gripper: float = math.nan
 
 
 class Arm(Protocol):
@@ -53,7 +56,7 @@ class Arm(Protocol):
         ...
 
     def command(self, action: NDArray[np.float64]) -> None:
-        """Execute `action`, (A,), for one control period."""
+        """Execute `action`, (A,), for one control period; a simulated arm does so in `advance`."""
         ...
 
     def hold(self) -> None:
@@ -67,11 +70,21 @@ class Arm(Protocol):
 
 @runtime_checkable
 class Episodic(Protocol):
-    """An arm whose task starts over: a simulator."""
+    """An arm whose physics are ours to step and whose task starts over: a simulator."""
 
     @property
     def over(self) -> bool:
         """Whether the episode has ended; `command` then waits for `restart`."""
+        ...
+
+    @property
+    def terminated(self) -> bool:
+        """Whether the task itself ended the episode, and not a time limit."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """What the running episode was begun with."""
         ...
 
     @property
@@ -80,8 +93,17 @@ class Episodic(Protocol):
         ...
 
     @property
+    def reward(self) -> float:
+        """Of the last `advance`."""
+        ...
+
+    @property
     def episode_return(self) -> float:
         """Sum of the episode's rewards."""
+        ...
+
+    def advance(self) -> None:
+        """Simulate one control period under the last command. No part of the tick on a physical arm."""
         ...
 
     def restart(self) -> None:

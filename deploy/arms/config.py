@@ -2,93 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import typing
 from pathlib import Path
-from typing import Any, cast
 
 import msgspec
-import numpy as np
-import yaml
 
-from deploy.safety.limits import JointLimits, Limits, ToolLimits
+from deploy.arms.arm_file import ArmFile
+from deploy.arms.drivers import find_driver
+from deploy.arms.schema import ArmConfig
 from hardware_configs import config_path
-from robot_rl.config import nearest
 from robot_rl.errors import ConfigError
-
-Triple = tuple[float, float, float]
-
-
-class JointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One joint, as its datasheet gives it."""
-
-    name: str
-    position: tuple[float, float]  # lowest and highest, rad
-    velocity: float  # highest speed, rad/s
-    acceleration: float  # rad/s^2
-
-
-class ToolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits of the tool's motion."""
-
-    workspace_low_m: Triple  # corner of the box the tool stays in
-    workspace_high_m: Triple
-    speed_m_s: float
-    turn_rate_rad_s: float
-    metres_per_unit: float = 1.0  # translation an action of 1 asks for in a step
-    radians_per_unit: float = 1.0
-
-
-class ArmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An arm: how to reach it and what it must not exceed."""
-
-    name: str
-    driver: str  # "mujoco"
-    source: str  # datasheet of the joint limits
-    rate_hz: float
-    control: str  # "joint_position" or "osc_pose"
-    joints: tuple[JointConfig, ...]
-    soft_margin_rad: float  # how far inside the position limits commands stay
-    velocity_share: float  # share of the joint speed limits that commands may use
-    stale_after_s: float  # oldest usable measurement
-    ramp_s: float  # after arming, the allowed speed grows from a tenth to all
-    stop_after_bad: int  # ticks in a row without usable numbers
-    env: str = ""  # Gymnasium id, for simulated arms
-    tool: ToolConfig | None = None
-
-    def limits(self) -> Limits:
-        """What the safety supervisor needs.
-
-        Raises:
-            ConfigError: If limits contradict each other.
-        """
-        joints, tool = self.joints, self.tool
-        return Limits(
-            control=self.control,
-            rate_hz=self.rate_hz,
-            joints=JointLimits(
-                names=tuple(j.name for j in joints),
-                low=np.array([j.position[0] for j in joints]),
-                high=np.array([j.position[1] for j in joints]),
-                velocity=np.array([j.velocity for j in joints]),
-                acceleration=np.array([j.acceleration for j in joints]),
-                soft_margin=self.soft_margin_rad,
-                velocity_share=self.velocity_share,
-            ),
-            tool=None
-            if tool is None
-            else ToolLimits(
-                workspace_low=np.array(tool.workspace_low_m),
-                workspace_high=np.array(tool.workspace_high_m),
-                speed=tool.speed_m_s,
-                turn_rate=tool.turn_rate_rad_s,
-                metres_per_unit=tool.metres_per_unit,
-                radians_per_unit=tool.radians_per_unit,
-            ),
-            stale_after_s=self.stale_after_s,
-            ramp_s=self.ramp_s,
-            stop_after_bad=self.stop_after_bad,
-        )
 
 
 def load_arm(name_or_file: str) -> ArmConfig:
@@ -100,88 +22,69 @@ def load_arm(name_or_file: str) -> ArmConfig:
     Raises:
         ConfigError: Naming file, line, key, the value and what it should be.
     """
-    file = Path(name_or_file) if name_or_file.endswith((".yaml", ".yml")) else config_path(name_or_file)
+    file = ArmFile.read(Path(name_or_file) if name_or_file.endswith((".yaml", ".yml")) else config_path(name_or_file))
     try:
-        text = file.read_text()
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(f"Cannot read arm config {file}: {error.strerror}.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file} is not valid YAML: {error}") from error
-    if not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{file} holds no keys; copy hardware_configs/virtual.yaml and change it.")
-    try:
-        config = msgspec.convert(raw, ArmConfig)
+        config = msgspec.convert(file.raw, ArmConfig)
     except msgspec.ValidationError as error:
-        raise _located(error, file, root, raw) from error
-    _check(config, file, root)
-    return config
-
-
-def _check(config: ArmConfig, file: Path, root: yaml.Node) -> None:
-    for i, joint in enumerate(config.joints):
-        low, high = joint.position
-        if not low < high:
-            at = _line(root, ["joints", i, "position"])
-            raise ConfigError(f"{file}:{at}: {joint.name}: position runs from {low:g} to {high:g} rad; swap them.")
-    if not config.stale_after_s * config.rate_hz >= 1:
-        at = _line(root, ["stale_after_s"])
-        raise ConfigError(
-            f"{file}:{at}: stale_after_s is {config.stale_after_s:g}, shorter than one control period of "
-            f"{1 / config.rate_hz if config.rate_hz else 0:g} s (rate_hz: {config.rate_hz:g}). Raise it."
-        )
+        raise file.located(error, ArmConfig) from error
+    _check_joints(config, file)
+    _check_times(config, file)
+    _check_home(config, file)
+    _check_driver(config, file)
     try:
         config.limits()
     except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from error
+        raise ConfigError(f"{file.path}: {error}") from error
+    return config
 
 
-def _located(error: msgspec.ValidationError, file: Path, root: yaml.Node, raw: Any) -> ConfigError:
-    """The same error with line, key and nearest key."""
-    message, _, where = str(error).partition(" - at `")
-    steps = [int(a) if a else b for a, b in re.findall(r"\[(\d+)\]|\.(\w+)", where)]
-    line = _line(root, steps)
-    unknown = re.search(r"unknown field `(.+)`", message)
-    if unknown:
-        key = unknown.group(1)
-        hint = nearest(key, _fields_at(ArmConfig, steps))
-        return ConfigError(f"{file}:{_line(root, [*steps, key])}: unknown key '{key}'.{hint}")
-    missing = re.search(r"missing required field `(.+)`", message)
-    if missing:
-        inside = f" of {_dotted(steps)}" if steps else ""
-        return ConfigError(f"{file}:{line}: key '{missing.group(1)}'{inside} is missing; it has no default.")
-    value = raw
-    for step in steps:
-        value = value[step]
-    return ConfigError(f"{file}:{line}: {_dotted(steps)} is {value!r}: {message[0].lower()}{message[1:]}.")
+def _check_joints(config: ArmConfig, file: ArmFile) -> None:
+    for i, joint in enumerate(config.joints):
+        low, high = joint.position
+        if not low < high:
+            text = f"{joint.name}: position runs from {low:g} to {high:g} rad; swap them."
+            raise file.fault(["joints", i, "position"], text)
+    described = [j.dh is not None for j in config.joints]
+    if any(described) and not all(described):
+        i = described.index(False)
+        text = f"{config.joints[i].name} has no dh, others have; give it to all joints or to none."
+        raise file.fault(["joints", i], text)
 
 
-def _dotted(steps: list[int | str]) -> str:
-    return "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in steps).lstrip(".")
+def _check_times(config: ArmConfig, file: ArmFile) -> None:
+    rate_hz = config.command_rate_hz or config.rate_hz
+    period = 1 / rate_hz if rate_hz else 0.0
+    text = f"shorter than one control period of {period:g} s (rate_hz: {rate_hz:g}). Raise it."
+    if not config.stale_after_s * rate_hz >= 1:
+        raise file.fault(["stale_after_s"], f"stale_after_s is {config.stale_after_s:g}, {text}")
+    if config.policy_timeout_s and not config.policy_timeout_s * rate_hz >= 1:
+        raise file.fault(["policy_timeout_s"], f"policy_timeout_s is {config.policy_timeout_s:g}, {text}")
+    if config.command_rate_hz and abs(rate_hz / config.rate_hz - config.commands_per_step) > 1e-6:
+        text = f"command_rate_hz is {rate_hz:g}, not a multiple of rate_hz: {config.rate_hz:g}. Change one of them."
+        raise file.fault(["command_rate_hz"], text)
+    if config.commands_per_step > 1 and config.control != "joint_position":
+        text = f"command_rate_hz needs control: joint_position; a '{config.control}' action cannot be interpolated."
+        raise file.fault(["command_rate_hz"], text)
 
 
-def _line(node: yaml.Node, steps: list[int | str]) -> int:
-    """1-based line of the value at a path; of the key where that is known."""
-    line = node.start_mark.line
-    for step in steps:
-        if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-            node = cast("yaml.Node", node.value[step])
-            line = node.start_mark.line
-        elif isinstance(node, yaml.MappingNode):
-            pairs = cast("list[tuple[yaml.ScalarNode, yaml.Node]]", node.value)
-            found = [(key, value) for key, value in pairs if key.value == step]
-            if not found:
-                break
-            line, node = found[0][0].start_mark.line, found[0][1]
-    return line + 1
+def _check_home(config: ArmConfig, file: ArmFile) -> None:
+    if not config.home:
+        return
+    if len(config.home) != len(config.joints):
+        raise file.fault(["home"], f"home has {len(config.home)} numbers for {len(config.joints)} joints.")
+    for joint, value in zip(config.joints, config.home, strict=True):
+        low, high = joint.position[0] + config.soft_margin_rad, joint.position[1] - config.soft_margin_rad
+        if not low <= value <= high:
+            text = f"home puts {joint.name} at {value:g} rad, outside its soft limits {low:g} to {high:g}."
+            raise file.fault(["home"], text)
 
 
-def _fields_at(kind: Any, steps: list[int | str]) -> list[str]:
-    """Known keys of the mapping at a path."""
-    for step in steps:
-        kind = typing.get_args(kind)[0] if isinstance(step, int) else typing.get_type_hints(kind)[step]
-        members = [m for m in typing.get_args(kind) if isinstance(m, type) and issubclass(m, msgspec.Struct)]
-        if members and typing.get_origin(kind) is not tuple:  # ToolConfig | None
-            kind = members[0]
-    return [f.name for f in msgspec.structs.fields(kind)]
+def _check_driver(config: ArmConfig, file: ArmFile) -> None:
+    try:
+        driver = find_driver(config.driver)
+    except ConfigError as error:
+        raise file.fault(["driver"], str(error)) from error
+    try:
+        driver.Options.of(config.options)
+    except msgspec.ValidationError as error:
+        raise file.located(error, driver.Options, below="options") from error

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploy.arms.arm import ArmState
+from deploy.arms.drivers import DriverOptions, SimOptions
+from deploy.arms.schema import ArmConfig
 from robot_rl.envs import Env, env_spec, make_env
 from robot_rl.errors import ConfigError, EnvError
 from robot_rl.spec import Array, Spec
@@ -17,31 +20,65 @@ JOINT_METHODS = ("joint_positions", "joint_velocities", "eef_position")
 
 
 class MujocoArm:
-    """Steps an environment once a command. The time limit of the environment ends an episode.
+    """Steps an environment in `advance`, beside the control tick. Its time limit ends an episode.
 
     Args:
         name: The config's name, for messages.
         env_id: Gymnasium id of an environment with `robot_spec` and the methods in `JOINT_METHODS`.
         joints: Number of joints in the config.
         seed: Of the first episode; the i-th uses `seed + i`.
+        commands_per_step: Commands for each policy action.
+        rate_hz: Rate of policies, Hz; the environment is made for that many times `commands_per_step`.
+            0 for the environment's own rate.
         env_options: Passed to the environment, such as `max_episode_steps`.
     """
 
-    def __init__(self, name: str, env_id: str, *, joints: int, seed: int = 0, **env_options: Any) -> None:
+    Options = DriverOptions
+
+    def __init__(
+        self,
+        name: str,
+        env_id: str,
+        *,
+        joints: int,
+        seed: int = 0,
+        commands_per_step: int = 1,
+        rate_hz: float = 0.0,
+        **env_options: Any,
+    ) -> None:
         self.name = name
-        self._env_id, self._joints, self._seed = env_id, joints, seed
+        self._env_id, self._joints, self.seed = env_id, joints, seed - 1
+        self._commands_per_step, self._rate_hz = commands_per_step, rate_hz
         self._options = env_options
+        if rate_hz:
+            self._options = {**env_options, "rate_hz": round(rate_hz * commands_per_step)}
         self._env: Env | None = None
         self._robot: Any = None
         self._spec: Spec | None = None
         self._obs: Array = np.zeros(0, np.float32)
         self._action: Array = np.zeros(0, np.float32)
-        self._over, self._return = True, 0.0
+        self._over, self._terminated = True, False
+        self._return, self._reward = 0.0, 0.0
         self._success: bool | None = None
+
+    @classmethod
+    def make(cls, config: ArmConfig, sim: SimOptions) -> MujocoArm:
+        """The arm of a config."""
+        fast = config.commands_per_step
+        options = {} if sim.episode_steps is None else {"max_episode_steps": sim.episode_steps * fast}
+        return cls(
+            config.name,
+            sim.env_id or config.env,
+            joints=len(config.joints),
+            seed=sim.seed,
+            commands_per_step=fast,
+            rate_hz=config.rate_hz if fast > 1 else 0.0,
+            **options,
+        )
 
     @property
     def spec(self) -> Spec:
-        """The environment's spec.
+        """The environment's spec, at the rate of policies.
 
         Raises:
             EnvError: Before `connect`.
@@ -56,9 +93,19 @@ class MujocoArm:
         return self._over
 
     @property
+    def terminated(self) -> bool:
+        """Whether the task itself ended the episode, and not a time limit."""
+        return self._terminated
+
+    @property
     def success(self) -> bool | None:
         """The environment's `is_success` at the last step; None where it does not say."""
         return self._success
+
+    @property
+    def reward(self) -> float:
+        """Of the last `advance`."""
+        return self._reward
 
     @property
     def episode_return(self) -> float:
@@ -83,7 +130,10 @@ class MujocoArm:
                 f"'{self._env_id}' does not tell its joint state (no {', '.join(missing)}), so nothing could "
                 f"keep it within limits. Serve VirtualArm-v1 or a robosuite task."
             )
-        self._env, self._robot, self._spec = env, robot, env_spec(env)
+        spec = env_spec(env)
+        if self._commands_per_step > 1:
+            spec = replace(spec, rate_hz=spec.rate_hz / self._commands_per_step)
+        self._env, self._robot, self._spec = env, robot, spec
         self._action = np.zeros(self._spec.action_dim, np.float32)
         self.restart()
         found = len(robot.joint_positions())
@@ -93,10 +143,11 @@ class MujocoArm:
 
     def restart(self) -> None:
         """Begin the next episode."""
-        obs, info = self._connected().reset(seed=self._seed)
-        self._seed += 1
+        self.seed += 1
+        obs, info = self._connected().reset(seed=self.seed)
         self._obs = np.asarray(obs, np.float32)
-        self._over, self._return = False, 0.0
+        self._over, self._terminated = False, False
+        self._return, self._reward = 0.0, 0.0
         self._success = bool(info["is_success"]) if "is_success" in info else None
 
     def read(self) -> ArmState:
@@ -111,7 +162,7 @@ class MujocoArm:
         )
 
     def command(self, action: NDArray[np.float64]) -> None:
-        """Step the environment by one control period.
+        """Take the targets for the control period that `advance` simulates.
 
         Raises:
             EnvError: If the episode is over.
@@ -119,10 +170,14 @@ class MujocoArm:
         if self._over:
             raise EnvError(f"Arm '{self.name}': the episode is over; call restart() first.")
         self._action[:] = action
+
+    def advance(self) -> None:
+        """Simulate one control period under the last command."""
         obs, reward, terminated, truncated, info = self._connected().step(self._action)
         self._obs = np.asarray(obs, np.float32)
-        self._return += float(reward)
-        self._over = terminated or truncated
+        self._reward = float(reward)
+        self._return += self._reward
+        self._over, self._terminated = terminated or truncated, terminated
         if "is_success" in info:
             self._success = bool(info["is_success"])
 

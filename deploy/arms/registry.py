@@ -1,17 +1,14 @@
-"""Drivers by name."""
+"""From a config to an arm, and from an arm back to its config."""
 
 from __future__ import annotations
 
 import math
 
 from deploy.arms.arm import Arm
-from deploy.arms.config import ArmConfig
-from deploy.arms.mujoco import MujocoArm
-from robot_rl.config import nearest
+from deploy.arms.drivers import SimOptions, find_driver
+from deploy.arms.schema import ArmConfig
 from robot_rl.errors import ConfigError
 from robot_rl.spec import Spec
-
-DRIVERS = {"mujoco": MujocoArm}
 
 
 def make_arm(config: ArmConfig, *, env_id: str = "", seed: int = 0, episode_steps: int | None = None) -> Arm:
@@ -21,16 +18,13 @@ def make_arm(config: ArmConfig, *, env_id: str = "", seed: int = 0, episode_step
         config: Which arm.
         env_id: Environment to use instead of the config's.
         seed: Of the first episode of a simulated arm.
-        episode_steps: Time limit of its episodes, control steps; None for the environment's own.
+        episode_steps: Time limit of its episodes, policy steps; None for the environment's own.
 
     Raises:
         ConfigError: If there is no such driver.
     """
-    if config.driver not in DRIVERS:
-        raise ConfigError(f"{config.name}: driver is '{config.driver}'.{nearest(config.driver, DRIVERS)}")
-    options = {} if episode_steps is None else {"max_episode_steps": episode_steps}
-    driver = DRIVERS[config.driver]
-    return driver(config.name, env_id or config.env, joints=len(config.joints), seed=seed, **options)
+    sim = SimOptions(env_id=env_id, seed=seed, episode_steps=episode_steps)
+    return find_driver(config.driver).make(config, sim)
 
 
 def require_same_arm(config: ArmConfig, spec: Spec) -> None:

@@ -156,7 +156,7 @@ def _export(demo: _Demo) -> float:
 def _serve(demo: _Demo) -> ServeReport:
     c = demo.config
     words = ["serve", str(c.out / "bundle"), "--arm", ARM, "--episodes", str(c.serve_episodes)]
-    words += ["--episode-steps", "120", "--plot", str(c.out / "timing.png")]
+    words += ["--episode-steps", "120", "--record", str(c.out / "sessions"), "--plot", str(c.out / "timing.png")]
     with demo.step("7. serve", words) as rest:
         config = parse(serving.ServeConfig, rest, prog="robot-rl serve", description="")
         report = serving.run(config)
@@ -207,7 +207,7 @@ def _report(demo: _Demo, found: Evaluation, parity: float, served: ServeReport, 
 | success, served at {served.rate_hz:g} Hz | {success} of {served.episodes} episodes |
 | ONNX against PyTorch | {parity:.1e} largest difference |
 | period, p50 / p99 / max | {period.p50 / 1e3:.2f} / {period.p99 / 1e3:.2f} / {period.max / 1e3:.2f} ms |
-| work, p50 / p99 / max | {work.p50 / 1e3:.2f} / {work.p99 / 1e3:.2f} / {work.max / 1e3:.2f} ms, with physics |
+| work, p50 / p99 / max | {work.p50 / 1e3:.2f} / {work.p99 / 1e3:.2f} / {work.max / 1e3:.2f} ms, without physics |
 | deadlines missed | {served.missed} of {served.ticks} |
 | commands changed by the supervisor | {changed} of {served.ticks} |
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +11,19 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from deploy.arms.arm import Arm
 from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm, require_same_arm
+from deploy.arms.schema import ArmConfig
 from deploy.contract import require_fit
 from deploy.controller import ServePlan, serve
 from deploy.policy import Policy
 from deploy.rate import Spread
+from deploy.realtime import RealtimePlan, realtime
+from deploy.recorder import Recorder, session_file
 from deploy.report import Ending, ServeReport
 from deploy.safety.supervisor import Supervisor
+from deploy.station import Station, keys, socket_at
 from robot_rl.config import parse
 from robot_rl.console import print_json, progress_bar
 from robot_rl.errors import ConfigError
@@ -29,8 +35,10 @@ Run a policy bundle on an arm at control rate, behind the safety supervisor.
     robot-rl serve outputs/reach-bundle --arm virtual --duration 60
 
 --arm is a name in hardware_configs/ or a YAML file: joints, limits, rate, control mode. A bundle made for
-other joints, another order, unit, rate or control mode is refused, saying what differs. Ctrl-C brings the
-arm to rest and ends cleanly. Exit status 0, or 2 when the supervisor latched a stop."""
+other joints, another order, unit, rate or control mode is refused, saying what differs. The session is
+recorded to --record (MCAP; look at it with `robot-rl replay` or Foxglove, import it with `robot-rl data
+import`). Ctrl-C or q brings the arm to rest and ends cleanly; s, space or SIGUSR1 is the emergency stop.
+Exit status 0, or 2 when the supervisor latched a stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +50,15 @@ class ServeConfig:
     env: str = ""  # environment for a simulated arm; default the one in its file
     duration: float | None = None  # seconds of control time
     episodes: int | None = None  # of a simulated arm; 1 if --duration is not given either
-    episode_steps: int | None = None  # time limit of a simulated episode, control steps; default its own
+    episode_steps: int | None = None  # time limit of a simulated episode, policy steps; default its own
     seed: int = 1_000_000  # of the first simulated episode; the i-th uses seed + i
     free_run: bool = False  # as fast as the simulator goes instead of at control rate
+    record: Path = Path("outputs/sessions")  # folder for the session's MCAP file
+    no_record: bool = False  # do not record
+    wait_for_arm: bool = False  # after a stop, hold until the operator arms again (key a, or the socket)
+    socket: Path | None = None  # Unix socket for `robot-rl operator`
+    realtime: bool = False  # ask for SCHED_FIFO and locked memory; says what the system refused
+    core: int | None = None  # stay on this core
     plot: Path | None = None  # write a histogram of period and compute times, PNG
     json: bool = False  # one JSON object on standard output
 
@@ -68,31 +82,67 @@ def run(config: ServeConfig) -> ServeReport:
     """Serve as configured; the arm is closed whatever happens.
 
     Raises:
-        BundleError, ConfigError, EnvError, LimitError, SpecMismatch: If something does not fit.
+        BundleError, ConfigError, EnvError, LimitError, RecorderError, SpecMismatch: If something does not fit.
     """
     if config.free_run and config.duration is not None and config.episodes is None:
         raise ConfigError("--free-run has no clock that --duration could follow. Give --episodes.")
     one = 1 if config.duration is None else None
     episodes = one if config.episodes is None else config.episodes
-    plan = ServePlan(duration_s=config.duration, episodes=episodes, paced=not config.free_run)
     policy = Policy.load(config.bundle)
     arm_config = load_arm(config.arm)
+    plan = ServePlan(
+        duration_s=config.duration,
+        episodes=episodes,
+        paced=not config.free_run,
+        commands_per_step=arm_config.commands_per_step,
+        interpolation=arm_config.interpolation,
+        wait_for_arm=config.wait_for_arm,
+    )
     arm = make_arm(arm_config, env_id=config.env, seed=config.seed, episode_steps=config.episode_steps)
     try:
         arm.connect()
         require_same_arm(arm_config, arm.spec)
-        require_fit(policy.contract, arm.spec, f"{arm.name} ({config.env or arm_config.env})")
-        with progress_bar(hidden=config.json or episodes is None) as bar:
+        require_fit(policy.contract, arm.spec, f"{arm.name} ({config.env or arm_config.env or arm_config.driver})")
+        with (
+            _around(config, arm_config, arm, policy) as (station, recorder),
+            progress_bar(hidden=config.json or episodes is None) as bar,
+        ):
             task = bar.add_task("serving", total=episodes, note="Ctrl-C stops")
-            return serve(
+            report = serve(
                 policy,
                 arm,
                 Supervisor(arm_config.limits()),
                 plan,
+                station=station,
+                log=recorder,
                 on_episode=lambda count: bar.update(task, completed=count),
             )
+        return report if recorder is None else report.recorded_at(recorder.path)
     finally:
         arm.close()
+
+
+@contextmanager
+def _around(
+    config: ServeConfig, arm_config: ArmConfig, arm: Arm, policy: Policy
+) -> Generator[tuple[Station, Recorder | None]]:
+    """The operator's station, the recorder, and what the system gives for a steady tick."""
+    station, said = Station(), Console(stderr=True, highlight=False, quiet=config.json)
+    with ExitStack() as stack:
+        recorder = None
+        if not config.no_record:
+            file = session_file(config.record, arm.name, policy.contract.run)
+            text = arm_config.to_yaml()
+            recorder = stack.enter_context(
+                Recorder(file, arm.spec, policy.contract, arm=text, env_id=config.env, wait=config.free_run)
+            )
+            said.print(f"recording to {file}", markup=False)
+        stack.enter_context(socket_at(station, config.socket))
+        stack.enter_context(keys(station))
+        wishes = RealtimePlan(fifo=config.realtime, lock_memory=config.realtime, core=config.core)
+        for line in stack.enter_context(realtime(wishes)):
+            said.print(line, markup=False)
+        yield station, recorder
 
 
 def print_report(console: Console, report: ServeReport) -> None:
@@ -100,14 +150,15 @@ def print_report(console: Console, report: ServeReport) -> None:
     pace = f"{report.rate_hz:g} Hz" if report.paced else "as fast as it goes"
     title = f"{report.run} (version {report.weight_version}) on {report.arm}, {pace}"
     table = Table(title=title, title_justify="left", title_style="bold")
-    for column in ("microseconds", "p50", "p99", "max"):
+    for column in ("microseconds", "min", "p50", "p99", "p99.9", "max"):
         table.add_column(column, justify="left" if column == "microseconds" else "right")
     rows: list[tuple[str, Spread]] = [("period", report.period)]
     if report.paced:
         rows.append(("lateness", report.lateness))
     rows += [("compute", report.compute), *((f"  {name}", s) for name, s in report.phases.items())]
     for name, spread in rows:
-        table.add_row(name, f"{spread.p50:,.0f}", f"{spread.p99:,.0f}", f"{spread.max:,.0f}")
+        numbers = (spread.min, spread.p50, spread.p99, spread.p999, spread.max)
+        table.add_row(name, *(f"{value:,.0f}" for value in numbers))
     console.print(table)
     missed = f"{report.missed} deadlines missed" if report.paced else "no deadlines"
     console.print(f"{report.ending.value}: {report.ticks:,} ticks, {missed}")
@@ -120,3 +171,5 @@ def print_report(console: Console, report: ServeReport) -> None:
         success = "" if report.success_rate is None else f", success {report.success_rate:.0%}"
         mean = sum(report.returns) / report.episodes
         console.print(f"{report.episodes} episodes, mean return {mean:.2f}{success}")
+    if report.recording is not None:
+        console.print(f"recorded; robot-rl replay {report.recording} explains it", markup=False)

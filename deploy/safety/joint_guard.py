@@ -4,37 +4,30 @@ Each joint is steered on its own; with seven of them plain floats are faster tha
 
 With p the last command, v its speed, d the distance to the limit in the direction of motion and a the
 acceleration limit, a speed u is safe for the next period dt if the joint can still brake in front of the
-limit: u dt + u^2 / 2a <= d. `braking_speed` is the largest such u. From a safe state, braking by a dt
+limit: u dt + u^2 / 2a <= d. `_braking_speed` is the largest such u. From a safe state, braking by a dt
 leads to a safe state again, so there always is a command that breaks no limit.
 
 A target that runs ahead is caught up with by the same rule, seen from the moving target: with e the
 distance left at the last tick and w the target's own speed, u = w + braking_speed(e). Where nothing is
 left (e = 0) this is the asked motion itself, unchanged; a jump is followed without overshoot.
+
+Between braking as hard as allowed and the steered speeds every mixture keeps the joint limits. Where the
+steered speeds would lead the tool out of its box (`box_guard`), the best mixture that does not is taken.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
+from deploy.safety.box_guard import BoxGuard
 from deploy.safety.decision import Finding, Reason
 from deploy.safety.limits import JointLimits, Vector
 
 SAME = 1e-9  # rad/s below which a changed speed is rounding
-
-
-@dataclass(slots=True)
-class _Joint:
-    name: str
-    low: float  # soft limits, rad
-    high: float
-    top: float  # rad/s
-    acceleration: float  # rad/s^2
-    position: float = 0.0  # last command, rad
-    velocity: float = 0.0  # its speed, rad/s
-    goal: float = 0.0  # last target within the soft limits, rad
+MIXTURES = (0.5, 0.25, 0.0)  # shares of the steered speeds that are tried in front of a wall
 
 
 class JointGuard:
@@ -43,15 +36,24 @@ class JointGuard:
     Args:
         limits: Joint limits.
         dt: Control period, s.
+        box: Judges where joints lead the tool; None for no such check.
     """
 
-    def __init__(self, limits: JointLimits, dt: float) -> None:
-        self._dt = dt
+    def __init__(self, limits: JointLimits, dt: float, box: BoxGuard | None = None) -> None:
+        self._dt, self._box, self._names = dt, box, limits.names
         margin, top = limits.soft_margin, limits.velocity * limits.velocity_share
-        numbers = np.stack([limits.low + margin, limits.high - margin, top, limits.acceleration], axis=1)
-        rows = zip(limits.names, numbers.tolist(), strict=True)
-        self._joints = [_Joint(name, *row) for name, row in rows]
-        self.position = np.zeros(len(self._joints))  # last command, (J,), rad
+        jerk = np.full(len(top), np.inf) if limits.jerk is None else limits.jerk
+        # low and high (rad), top speed (rad/s), acceleration (rad/s^2), changes of speed and of that change in a tick
+        columns = (limits.low + margin, limits.high - margin, top, limits.acceleration)
+        rows = np.stack([*columns, limits.acceleration * dt, jerk * dt * dt], axis=1).tolist()
+        self._rows = [tuple(row) for row in rows]
+        size = len(rows)
+        self.position = [0.0] * size  # last command, (J,), rad
+        self._speed = [0.0] * size  # its speed, rad/s
+        self._change = [0.0] * size  # its last change of speed, rad/s
+        self._goal = [0.0] * size  # last target within the soft limits, rad
+        self._next = [0.0] * size
+        self._next_speed = [0.0] * size
 
     def start(self, measured: Vector) -> None:
         """Forget the past: the last command is where the joints are, at rest.
@@ -60,12 +62,12 @@ class JointGuard:
             measured: Joint positions within the hard limits, (J,), rad. A joint inside the soft margin can
                 only be moved out of it.
         """
-        self.position[:] = measured
-        for joint, position in zip(self._joints, measured.tolist(), strict=True):
-            joint.position = joint.goal = position
-            joint.velocity = 0.0
+        self.position[:] = self._goal[:] = measured.tolist()
+        self._speed[:] = self._change[:] = [0.0] * len(self._rows)
+        if self._box is not None:
+            self._box.start(self.position)
 
-    def advance(self, target: Vector, speed_share: float) -> tuple[Finding, ...]:
+    def advance(self, target: Sequence[float], speed_share: float) -> list[Finding]:
         """Move the command towards `target` for one period.
 
         Args:
@@ -76,63 +78,100 @@ class JointGuard:
             Each limit that was in the way, per joint.
         """
         found: list[Finding] = []
-        for i, asked in enumerate(target.tolist()):
-            joint = self._joints[i]
-            goal = min(max(asked, joint.low), joint.high)
+        dt = self._dt
+        for i, (low, high, top, a, change, jump) in enumerate(self._rows):
+            asked, at, speed = target[i], self.position[i], self._speed[i]
+            goal = low if asked < low else high if asked > high else asked
             if goal != asked:
-                found.append(Finding(Reason.POSITION, joint.name, asked, goal))
-            wanted = (goal - joint.position) / self._dt
-            speed = self._follow(joint, goal, speed_share)
-            joint.goal = goal
-            if abs(speed - wanted) <= SAME:
-                joint.position, joint.velocity = goal, speed  # free of rounding
-            else:
-                found.append(_cause(joint, wanted, speed, speed_share))
-                self._move(joint, speed)
-            self.position[i] = joint.position
-        return tuple(found)
+                found.append(Finding(Reason.POSITION, self._names[i], asked, goal))
+            wanted = (goal - at) / dt
+            room = high - at if wanted > 0.0 else at - low
+            fast = abs(wanted)
+            if not (
+                self._goal[i] == at  # nothing left to catch up with
+                and fast <= top * speed_share
+                and abs(wanted - speed) <= change
+                and abs(wanted - speed - self._change[i]) <= jump
+                and fast * (dt + fast / (2.0 * a)) <= room
+            ):
+                steered, reason = self._steer(i, goal, top * speed_share)
+                if abs(steered - wanted) > SAME:
+                    found.append(self._cause(i, reason, wanted, steered, speed_share))
+                    self._next[i], self._next_speed[i] = at + steered * dt, steered
+                    self._goal[i] = goal
+                    continue
+            self._next[i], self._next_speed[i] = goal, wanted  # free of rounding
+            self._goal[i] = goal
+        if self._box is not None:
+            self._keep_inside(self._box, found)
+        self._commit()
+        return found
 
     def brake(self) -> None:
         """Bring the command to rest, as fast as the acceleration limits allow."""
-        for i, joint in enumerate(self._joints):
-            self._move(joint, self._reachable(joint, 0.0))
-            joint.goal = self.position[i] = joint.position
+        self._mix(0.0)
+        self._commit()
+        self._goal[:] = self.position
+        if self._box is not None:
+            self._box.commit(self.position)
 
     @property
     def at_rest(self) -> bool:
         """Whether the last command repeated the one before."""
-        return not any(joint.velocity for joint in self._joints)
+        return not any(self._speed)
 
-    def _follow(self, joint: _Joint, goal: float, speed_share: float) -> float:
-        """Nearest safe speed to what would bring `joint` to `goal`, rad/s."""
-        left, own = joint.goal - joint.position, (goal - joint.goal) / self._dt
-        speed = own + math.copysign(self._braking_speed(joint, abs(left)), left)
-        top = joint.top * speed_share
-        up = min(top, self._braking_speed(joint, joint.high - joint.position))
-        down = min(top, self._braking_speed(joint, joint.position - joint.low))
-        return self._reachable(joint, min(max(speed, -down), up))
+    def _steer(self, i: int, goal: float, top: float) -> tuple[float, Reason | None]:
+        """Nearest safe speed to what would bring joint `i` to `goal`, rad/s, and whether jerk decided it."""
+        low, high, _, a, change, jump = self._rows[i]
+        at, speed = self.position[i], self._speed[i]
+        left, own = self._goal[i] - at, (goal - self._goal[i]) / self._dt
+        up = min(top, self._braking_speed(a, high - at))
+        down = -min(top, self._braking_speed(a, at - low))
+        wish = own + math.copysign(self._braking_speed(a, abs(left)), left)
+        wish = min(max(wish, down), up)
+        before = self._change[i]
+        smooth = min(max(wish, speed + before - jump), speed + before + jump)
+        smooth_safe = min(max(smooth, down), up)
+        # Acceleration comes last, so that a tightened speed limit is reached by braking and not by a jump.
+        reached = min(max(smooth_safe, speed - change), speed + change)
+        return reached, Reason.JERK if smooth != wish and reached == smooth else None
 
-    def _reachable(self, joint: _Joint, speed: float) -> float:
-        """Nearest speed that the acceleration limit lets `joint` have now, rad/s.
-
-        Comes last, so that a tightened speed limit is reached by braking and not by a jump.
-        """
-        change = joint.acceleration * self._dt
-        return min(max(speed, joint.velocity - change), joint.velocity + change)
-
-    def _braking_speed(self, joint: _Joint, room: float) -> float:
+    def _braking_speed(self, a: float, room: float) -> float:
         """Largest speed that still stops within `room`, rad; 0 where there is none."""
-        dt, a = self._dt, joint.acceleration
+        dt = self._dt
         return a * (math.sqrt(dt * dt + 2.0 * room / a) - dt) if room > 0.0 else 0.0
 
-    def _move(self, joint: _Joint, speed: float) -> None:
-        joint.velocity = speed
-        joint.position += speed * self._dt
+    def _keep_inside(self, box: BoxGuard, found: list[Finding]) -> None:
+        fault = box.fault(self._next, self._next_speed)
+        if fault is not None:
+            found.append(fault)
+            steered = list(self._next_speed)
+            for share in MIXTURES:
+                self._mix(share, steered)
+                if share == 0.0 or box.fault(self._next, self._next_speed) is None:
+                    break
+            box.commit(self._next)
+        else:
+            box.commit()
 
+    def _mix(self, share: float, steered: Sequence[float] = ()) -> None:
+        """Next command: `share` of the steered speeds, the rest of braking."""
+        for i, row in enumerate(self._rows):
+            speed, change = self._speed[i], row[4]
+            slowed = 0.0 if abs(speed) <= change else speed - math.copysign(change, speed)
+            mixed = slowed + share * (steered[i] - slowed) if share else slowed
+            self._next_speed[i] = mixed
+            self._next[i] = self.position[i] + mixed * self._dt
 
-def _cause(joint: _Joint, wanted: float, speed: float, speed_share: float) -> Finding:
-    if abs(wanted) > joint.top:
-        return Finding(Reason.VELOCITY, joint.name, wanted, joint.top)
-    if abs(wanted) > joint.top * speed_share:
-        return Finding(Reason.FIRST_COMMANDS, joint.name, wanted, joint.top * speed_share)
-    return Finding(Reason.ACCELERATION, joint.name, wanted, speed)
+    def _commit(self) -> None:
+        self._change = [new - old for new, old in zip(self._next_speed, self._speed, strict=True)]
+        self.position, self._next = self._next, self.position
+        self._speed, self._next_speed = self._next_speed, self._speed
+
+    def _cause(self, i: int, reason: Reason | None, wanted: float, speed: float, share: float) -> Finding:
+        top, name = self._rows[i][2], self._names[i]
+        if abs(wanted) > top:
+            return Finding(Reason.VELOCITY, name, wanted, top)
+        if abs(wanted) > top * share:
+            return Finding(Reason.FIRST_COMMANDS, name, wanted, top * share)
+        return Finding(reason or Reason.ACCELERATION, name, wanted, speed)

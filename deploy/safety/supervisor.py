@@ -8,20 +8,25 @@ command comes to rest within the acceleration limits and stays there until someb
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deploy.arms.arm import ArmState
+from deploy.safety.box_guard import BoxGuard
 from deploy.safety.decision import Decision, Finding, Reason, Verdict
+from deploy.safety.gripper_guard import GripperGuard
 from deploy.safety.joint_guard import JointGuard
-from deploy.safety.limits import Limits, Vector
+from deploy.safety.limits import Limits
 from deploy.safety.tool_guard import GRIPPER, ToolGuard
 from robot_rl.errors import LimitError
-from robot_rl.spec import Array
 
 RAMP_START = 0.1  # share of the allowed speed at the first command
 STILL = 0.05  # share of its speed limit below which a joint counts as standing
+SAME_TOOL = 0.03  # m between the measured tool and the one that the config's kinematics give
 BAD_NUMBERS = (Reason.BAD_ACTION, Reason.BAD_OBSERVATION)
 
 
@@ -29,8 +34,9 @@ class Supervisor:
     """Keeps an arm within `limits`.
 
     Every command that leaves keeps, in mode "joint_position": joint position within the soft limits (from
-    within them), command speed and acceleration; in mode "osc_pose": action bounds, tool speed and rate
-    of turn, and a goal inside the workspace box (from within it).
+    within them), command speed and acceleration, jerk where the others leave the choice, the gripper's
+    range and speed, and, where the limits tell the kinematics, the tool inside its box; in mode "osc_pose":
+    action bounds, tool speed and rate of turn, and a goal inside the workspace box (from within it).
 
     Args:
         limits: What must never be exceeded.
@@ -39,26 +45,32 @@ class Supervisor:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         dt = 1.0 / limits.rate_hz
-        self._joint_guard = JointGuard(limits.joints, dt) if limits.control == "joint_position" else None
-        self._tool_guard = None
-        if self._joint_guard is None and limits.tool is not None:
-            self._tool_guard = ToolGuard(limits.tool, limits.joints, dt)
-        self._ramp_ticks = round(limits.ramp_s * limits.rate_hz)
-        joints = limits.joints
+        joints, tool = limits.joints, limits.tool
         self._names = joints.names
+        self._joint_guard: JointGuard | None = None
+        self._tool_guard: ToolGuard | None = None
+        self._gripper: GripperGuard | None = None
+        if limits.control == "joint_position":
+            box = None
+            if limits.kinematics is not None and tool is not None:
+                box = BoxGuard(limits.kinematics, tool, joints, dt)
+            self._joint_guard = JointGuard(joints, dt, box)
+            self._gripper = None if limits.gripper is None else GripperGuard(limits.gripper, dt)
+        elif tool is not None:
+            self._tool_guard = ToolGuard(tool, joints, dt)
+        self._ramp_ticks = round(limits.ramp_s * limits.rate_hz)
         self._measured = (joints.low.tolist(), joints.high.tolist(), joints.velocity.tolist())
+        self._corners = None if tool is None else (tool.workspace_low.tolist(), tool.workspace_high.tolist())
+        self.action_dim = len(self._names) + (self._gripper is not None)
+        if self._joint_guard is None:
+            self.action_dim = GRIPPER + 1
+        self._command = np.zeros(self.action_dim)
         self._armed_ticks = 0
         self._bad_in_a_row = 0
         self._ever_armed = False
         self._latched: tuple[Finding, ...] = ()
-        self._asked = np.zeros(self.action_dim)
         self.verdicts: Counter[Verdict] = Counter()
         self.reasons: Counter[Reason] = Counter()
-
-    @property
-    def action_dim(self) -> int:
-        """Length of the actions it takes."""
-        return len(self.limits.joints.names) if self.limits.control == "joint_position" else GRIPPER + 1
 
     @property
     def stopped(self) -> tuple[Finding, ...]:
@@ -79,17 +91,22 @@ class Supervisor:
             now_s: Time on the clock of its stamp, s.
 
         Raises:
-            LimitError: If the measurement is old, not finite, outside the limits, or says that the arm moves;
-                nothing changes then.
+            LimitError: If the measurement is old, not finite, outside the limits, says that the arm moves, or
+                contradicts the configured kinematics; nothing changes then.
         """
-        findings = self._look(state, now_s) or self._moving(state)
+        findings = self.look(state, now_s) or self._moving(state)
+        if self._gripper is not None and not math.isfinite(state.gripper):
+            findings.append(Finding(Reason.BAD_OBSERVATION, "gripper width"))
         if findings:
             raise LimitError(
                 f"The arm cannot be armed: {'; '.join(map(str, findings))}. Bring it within its limits (by "
                 f"hand, with the vendor's tools) and see that its measurements arrive, then arm again."
             )
+        self._require_same_tool(state)
         if self._joint_guard is not None:
             self._joint_guard.start(state.q)
+        if self._gripper is not None:
+            self._gripper.start(state.gripper)
         if self._tool_guard is not None:
             self._tool_guard.start()
         self._armed_ticks = self._bad_in_a_row = 0
@@ -97,17 +114,18 @@ class Supervisor:
         self._latched = ()
 
     def stop(self, reason: Reason = Reason.OPERATOR, where: str = "stop") -> None:
-        """Latch the stop; the next `check` begins to bring the arm to rest."""
+        """Latch the stop; the next `check` begins to bring the arm to rest. Callable from any thread."""
         if not self._latched:
             self._latched = (Finding(reason, where),)
 
-    def check(self, state: ArmState, action: Array, now_s: float) -> Decision:
+    def check(self, state: ArmState, action: NDArray[Any], now_s: float, alarms: tuple[Finding, ...] = ()) -> Decision:
         """The safe command for this tick.
 
         Args:
             state: The newest measurement.
             action: What the policy asks, (A,).
             now_s: Time on the clock of the measurement's stamp, s.
+            alarms: What the watchdogs found; the arm holds while there are any.
 
         Raises:
             LimitError: If the supervisor was never armed, or `action` has the wrong length.
@@ -117,37 +135,37 @@ class Supervisor:
                 f"The supervisor takes {self.action_dim} numbers once armed; it got {len(action)} and was "
                 f"{'' if self._ever_armed else 'never '}armed. Call arm(state, now) first."
             )
-        self._asked[:] = action
         if self._latched:
             self.reasons[Reason.LATCHED] += 1
             return self._at_rest(Verdict.STOPPED, (*self._latched, Finding(Reason.LATCHED, "arm again")))
-        findings = self._look(state, now_s)
-        if not np.isfinite(self._asked).all():
-            findings.append(Finding(Reason.BAD_ACTION, f"action {int(np.isfinite(self._asked).argmin())}"))
+        asked: list[float] = action.tolist()
+        findings = [*alarms, *self.look(state, now_s)]
+        if not _finite(asked):
+            findings.append(Finding(Reason.BAD_ACTION, f"action {_first_bad(asked)}"))
         if findings:
             return self._refuse(findings)
         self._bad_in_a_row = 0
-        changed = self._advance(state)
+        changed = self._advance(state, asked)
         self._armed_ticks += 1
-        return self._decided(Verdict.LIMITED if changed else Verdict.PASSED, changed)
+        return self._decided(Verdict.LIMITED if changed else Verdict.PASSED, tuple(changed))
 
-    def _look(self, state: ArmState, now_s: float) -> list[Finding]:
-        """What is wrong with a measurement."""
+    def look(self, state: ArmState, now_s: float) -> list[Finding]:
+        """What is wrong with a measurement; changes nothing."""
         age = now_s - state.stamp_s
         if not 0.0 <= age <= self.limits.stale_after_s:
             return [Finding(Reason.STALE, "age, s", age, self.limits.stale_after_s)]
-        for where, values in (("obs", state.obs), ("q", state.q), ("dq", state.dq), ("tool", state.tool)):
-            if values is not None and not np.isfinite(values).all():
-                return [Finding(Reason.BAD_OBSERVATION, f"{where} {int(np.isfinite(values).argmin())}")]
+        obs, q, dq = state.obs.tolist(), state.q.tolist(), state.dq.tolist()
+        tool = None if state.tool is None else state.tool.tolist()
+        for where, values in (("obs", obs), ("q", q), ("dq", dq), ("tool", tool)):
+            if values is not None and not _finite(values):
+                return [Finding(Reason.BAD_OBSERVATION, f"{where} {_first_bad(values)}")]
         found: list[Finding] = []
-        for name, q, dq, low, high, fastest in zip(
-            self._names, state.q.tolist(), state.dq.tolist(), *self._measured, strict=True
-        ):
-            if not low <= q <= high:
-                found.append(Finding(Reason.MEASURED_POSITION, name, q, low if q < low else high))
-            if abs(dq) > fastest:
-                found.append(Finding(Reason.MEASURED_VELOCITY, name, dq, fastest))
-        return found + self._look_at_tool(state.tool)
+        for i, (at, speed, low, high, fastest) in enumerate(zip(q, dq, *self._measured, strict=True)):
+            if not low <= at <= high:
+                found.append(Finding(Reason.MEASURED_POSITION, self._names[i], at, low if at < low else high))
+            if abs(speed) > fastest:
+                found.append(Finding(Reason.MEASURED_VELOCITY, self._names[i], speed, fastest))
+        return found + self._look_at_tool(tool)
 
     def _moving(self, state: ArmState) -> list[Finding]:
         joints = self.limits.joints
@@ -157,18 +175,29 @@ class Supervisor:
             for i in np.flatnonzero(np.abs(state.dq) > still)
         ]
 
-    def _look_at_tool(self, position: Vector | None) -> list[Finding]:
-        tool = self.limits.tool
+    def _look_at_tool(self, position: list[float] | None) -> list[Finding]:
         if self._tool_guard is not None:  # clamps tool actions into the box instead
             return [] if position is not None else [Finding(Reason.BAD_OBSERVATION, "tool position is missing")]
-        if tool is None or position is None:
+        if self._corners is None or position is None:
             return []
-        corners = tool.workspace_low.tolist(), tool.workspace_high.tolist()
         return [
             Finding(Reason.MEASURED_TOOL, axis, at, low if at < low else high)
-            for axis, at, low, high in zip("xyz", position.tolist(), *corners, strict=True)
+            for axis, at, low, high in zip("xyz", position, *self._corners, strict=True)
             if not low <= at <= high
         ]
+
+    def _require_same_tool(self, state: ArmState) -> None:
+        """The box is only as good as the kinematics in the config."""
+        kinematics = self.limits.kinematics
+        if kinematics is None or state.tool is None:
+            return
+        model, seen = kinematics.tool_at(state.q.tolist()), state.tool.tolist()
+        if math.dist(model, seen) > SAME_TOOL:
+            model_text, seen_text = (", ".join(f"{v:.3f}" for v in point) for point in (model, seen))
+            raise LimitError(
+                f"The config's kinematics place the tool at ({model_text}) m, the arm measures ({seen_text}) m. "
+                f"Correct dh and tool.offset_m in its file, or the tool set in the vendor's program, then arm again."
+            )
 
     def _refuse(self, findings: list[Finding]) -> Decision:
         """Hold; stop where holding does not help, or numbers stay unusable."""
@@ -181,15 +210,16 @@ class Supervisor:
             return self._at_rest(Verdict.STOPPED, found)
         return self._at_rest(Verdict.HELD, found)
 
-    def _advance(self, state: ArmState) -> tuple[Finding, ...]:
+    def _advance(self, state: ArmState, asked: list[float]) -> list[Finding] | tuple[Finding, ...]:
         share = 1.0
         if self._armed_ticks < self._ramp_ticks:
             share = RAMP_START + (1.0 - RAMP_START) * self._armed_ticks / self._ramp_ticks
         if self._joint_guard is not None:
-            return self._joint_guard.advance(self._asked, share)
+            found = self._joint_guard.advance(asked, share)
+            return found if self._gripper is None else found + self._gripper.advance(asked[-1])
         if self._tool_guard is None or state.tool is None:
             raise LimitError("Tool actions need a measured tool position and tool limits; hold position.")
-        return self._tool_guard.advance(self._asked, state.tool, state.q, share)
+        return self._tool_guard.advance(np.array(asked), state.tool, state.q, share)
 
     def _at_rest(self, verdict: Verdict, findings: tuple[Finding, ...]) -> Decision:
         guard = self._joint_guard or self._tool_guard
@@ -199,9 +229,21 @@ class Supervisor:
 
     def _decided(self, verdict: Verdict, findings: tuple[Finding, ...]) -> Decision:
         self.verdicts[verdict] += 1
-        if verdict is not Verdict.STOPPED or Reason.LATCHED not in {f.reason for f in findings}:
-            self.reasons.update({f.reason for f in findings})  # a tick counts once for each reason
-        if self._joint_guard is not None:
-            return Decision(self._joint_guard.position, verdict, findings)
-        command = self._asked if self._tool_guard is None else self._tool_guard.action
+        if findings and findings[-1].reason is not Reason.LATCHED:
+            for reason in {f.reason for f in findings}:  # a tick counts once for each reason
+                self.reasons[reason] += 1
+        if self._tool_guard is not None:
+            return Decision(self._tool_guard.action, verdict, findings)
+        guard, command = self._joint_guard, self._command
+        if guard is not None:
+            command[:] = guard.position if self._gripper is None else [*guard.position, self._gripper.width]
         return Decision(command, verdict, findings)
+
+
+def _finite(values: list[float]) -> bool:
+    """A sum is finite exactly where all are, unless it overflows: then each is asked."""
+    return math.isfinite(sum(values)) or all(map(math.isfinite, values))
+
+
+def _first_bad(values: list[float]) -> int:
+    return next(i for i, value in enumerate(values) if not math.isfinite(value))

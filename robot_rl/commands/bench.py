@@ -14,7 +14,10 @@ SUMMARIES = {
     "update": "gradient updates per second, beside a plain implementation and the matrix peak",
     "world-model": "what augmentation adds to an update; time to train the models",
     "small-data": "interactions to a score after pretraining on 10,000 transitions, with all its arms",
+    "serve": "the control tick part by part, beside an empty loop at the same rate",
+    "safety": "random command streams against the supervisor: no limit may be broken",
     "offline": "learners x seeds on one dataset, trained and evaluated as a recipe file says",
+    "online": "fine-tuning, arms x seeds: success over interactions, the fall at switch-over",
     "bridge": "transitions per second, cost of a publish on the tick, weight updates",
     "chaos": "kill actors and learners, spoil the network: what is lost, doubled or late",
 }

@@ -24,8 +24,9 @@ from robot_rl.data.summary import summarise
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.spec import Spec
 
-IMPORT_HELP = """Turn a log into a dataset folder. Known formats: robomimic HDF5, robosuite's raw demo.hdf5, D4RL HDF5
-and Minari folders; --format auto looks inside. Nothing is written unless all of it could be read.
+IMPORT_HELP = """Turn a log into a dataset folder. Known formats: robomimic HDF5, robosuite's raw demo.hdf5, D4RL HDF5,
+Minari folders and sessions recorded by `serve` (MCAP); --format auto looks inside. Nothing is written unless
+all of it could be read.
 
     robot-rl data import demo.hdf5 --out data/lift"""
 INFO_HELP = "Print what a dataset holds: episodes, steps, rate, shapes, ranges, return and success."
@@ -141,7 +142,7 @@ def doctor(argv: Sequence[str]) -> int:
 
 def _labeller(config: ImportConfig, format_name: str, env_id: str) -> SuccessLabeller | None:
     """Labels by observation and replay, where the environment offers them and the log has none."""
-    if config.success == "none" or (config.success == "auto" and format_name in ("robosuite", "minari")):
+    if config.success == "none" or (config.success == "auto" and format_name in ("robosuite", "minari", "mcap")):
         return None
     if can_label(env_id):
         return SuccessLabeller(env_id, config.success)

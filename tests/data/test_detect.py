@@ -42,9 +42,12 @@ def test_folders_that_cannot_be_read_yet_are_named(marker: str, words: str, tmp_
 
 
 def test_recordings_and_unknown_hdf5_are_named(tmp_path: Path) -> None:
+    (tmp_path / "x.bag").write_bytes(b"")
+    with pytest.raises(DataError, match="a ROS recording"):
+        detect(tmp_path / "x.bag")
     (tmp_path / "x.mcap").write_bytes(b"")
-    with pytest.raises(DataError, match="ROS or MCAP"):
-        detect(tmp_path / "x.mcap")
+    with pytest.raises(DataError, match="not a session recorded by `robot-rl serve`"):
+        open_log(tmp_path / "x.mcap", "auto", ReadOptions())
     with h5py.File(tmp_path / "x.hdf5", "w") as file:
         file["images"] = [1]
     with pytest.raises(DataError, match=r"of no known kind.*there are: images"):

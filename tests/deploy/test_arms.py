@@ -80,9 +80,8 @@ def test_unknown_names_and_files() -> None:
 
 
 def test_unknown_driver_names_the_known(tmp_path: Path) -> None:
-    config = load_arm(changed(tmp_path, "driver: mujoco", "driver: mujco"))
-    with pytest.raises(ConfigError, match=r"'mujco'. Did you mean 'mujoco'"):
-        make_arm(config)
+    with pytest.raises(ConfigError, match=r"mine\.yaml:3: driver is 'mujco'. Did you mean 'mujoco'"):
+        load_arm(changed(tmp_path, "driver: mujoco", "driver: mujco"))
 
 
 def connected(**options: int) -> Arm:
@@ -97,6 +96,7 @@ def test_mujoco_arm_moves_joints_and_ends_its_episodes() -> None:
     start = arm.read()
     for _ in range(30):
         arm.command(start.q + 0.1)
+        arm.advance()
     end = arm.read()
     np.testing.assert_allclose(end.q - start.q, 0.1, atol=0.02)
     np.testing.assert_allclose(end.obs[:7], end.q, atol=1e-6)

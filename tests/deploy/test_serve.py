@@ -42,6 +42,9 @@ class Scripted:
             action[3] = np.nan
         return action
 
+    def warm_up(self) -> None:
+        pass
+
 
 class Watched:
     """An arm that notes what reaches it."""
@@ -105,7 +108,7 @@ def test_policy_that_turns_nan_is_stopped_and_no_nan_reaches_the_arm(bundle: Bun
 
 def test_duration_counts_ticks_at_control_rate(bundle: Bundle, arm: Any) -> None:
     report = serve(Policy.load(bundle[0]), arm, supervisor(), ServePlan(duration_s=0.2))
-    assert (report.ending, report.ticks) == (Ending.DURATION, 10)
+    assert (report.ending, report.ticks + report.missed) == (Ending.DURATION, 10)
     assert np.isfinite(report.compute.p50)
 
 
@@ -165,18 +168,19 @@ def test_command_answers_in_json_and_draws(bundle: Bundle, tmp_path: Path, capsy
         "--episode-steps",
         "20",
         "--free-run",
+        "--no-record",
         "--json",
     ]
     assert serve_command.main([*words, "--plot", str(plot)]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["ticks"], answer["missed"], answer["ending"]) == (20, 0, "episodes done")
     assert answer["lateness_us"]["p50"] is None
-    assert set(answer["phases_us"]) == {"read", "policy", "supervise", "command"}
+    assert set(answer["phases_us"]) == {"read", "policy", "supervise", "command", "record", "physics"}
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
 def test_command_prints_a_table(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [str(bundle[0]), "--arm", "virtual", "--episode-steps", "20", "--free-run"]
+    words = [str(bundle[0]), "--arm", "virtual", "--episode-steps", "20", "--free-run", "--no-record"]
     assert serve_command.main(words) == 0
     text = capsys.readouterr().out
     for word in ("period", "compute", "supervise", "episodes done: 20 ticks", "supervisor:", "1 episodes"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from robot_rl.data.formats.d4rl import read_d4rl
 from robot_rl.data.formats.hdf5 import group, listing, numbered_groups, opened
 from robot_rl.data.formats.log import FormatName, ImportedLog, ReadOptions
+from robot_rl.data.formats.mcap_session import read_session
 from robot_rl.data.formats.minari_folder import read_minari
 from robot_rl.data.formats.robomimic import read_robomimic
 from robot_rl.data.formats.robosuite_raw import read_robosuite
@@ -18,6 +19,7 @@ READERS: dict[str, Callable[[Path, ReadOptions], ImportedLog]] = {
     "robosuite": read_robosuite,
     "d4rl": read_d4rl,
     "minari": read_minari,
+    "mcap": read_session,
 }
 _LATER = (
     ("meta/info.json", "a LeRobot dataset"),
@@ -50,8 +52,10 @@ def detect(path: Path) -> str:
             if (path / marker).is_file():
                 raise DataError(f"{path} is {name}, which cannot be read yet. Known: {', '.join(READERS)}.")
         raise DataError(f"{path} is a folder without Minari's data/metadata.json. Known: {', '.join(READERS)}.")
-    if path.suffix in (".mcap", ".db3", ".bag"):
-        raise DataError(f"{path} is a ROS or MCAP recording, which cannot be read yet. Known: {', '.join(READERS)}.")
+    if path.suffix == ".mcap":
+        return "mcap"
+    if path.suffix in (".db3", ".bag"):
+        raise DataError(f"{path} is a ROS recording, which cannot be read yet. Known: {', '.join(READERS)}.")
     with opened(path) as file:
         if "actions" in file and "observations" in file:
             return "d4rl"

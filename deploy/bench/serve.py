@@ -1,0 +1,163 @@
+"""`robot-rl bench serve`: what a control tick costs, and how steadily it comes.
+
+The full tick (read, policy, supervise, command, record) of an untrained policy on the virtual arm, whose
+physics are stepped beside the tick; before and after it, in the same run, an empty loop at the same rate
+on the same pacer, which shows what the machine itself does to a deadline.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from deploy.arms.config import load_arm
+from deploy.arms.mujoco import MujocoArm
+from deploy.controller import ServePlan, serve
+from deploy.policy import Policy
+from deploy.rate import Pacer, Spread
+from deploy.realtime import RealtimePlan, realtime
+from deploy.recorder import Recorder
+from deploy.report import ServeReport
+from deploy.safety.supervisor import Supervisor
+from robot_rl.bench.machine import machine
+from robot_rl.config import parse
+from robot_rl.console import print_json
+
+DESCRIPTION = """Measure the control tick: period, lateness and work, part by part, beside an empty loop at the
+same rate in the same run. The physics of the virtual arm are stepped between ticks and named apart.
+
+    robot-rl bench serve --seconds 600        # ten minutes, the figure for a report"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeBenchConfig:
+    """Benchmark of the control loop."""
+
+    rate_hz: int = 500  # ticks a second; the simulator's 500 Hz must be a multiple
+    seconds: float = 60.0  # of the full tick; the empty loop gets as long, half before and half after
+    hidden: tuple[int, ...] = (256, 256)  # layers of the policy
+    calls: int = 20_000  # of the policy alone
+    realtime: bool = False  # SCHED_FIFO and locked memory, where permitted
+    core: int | None = None  # stay on this core
+    json: bool = False  # one JSON object on standard output
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, measure, print."""
+    config = parse(ServeBenchConfig, argv, prog="robot-rl bench serve", description=DESCRIPTION)
+    result = measure(config)
+    if config.json:
+        print_json(result)
+    else:
+        _print(result)
+    return 0
+
+
+def measure(config: ServeBenchConfig) -> dict[str, Any]:
+    """Run the empty loop, the full one, and the empty one again."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        bundle = folder / "bundle"
+        words = [str(bundle), str(config.rate_hz), *map(str, config.hidden)]
+        subprocess.run([sys.executable, "-m", "deploy.bench.untrained", *words], check=True, capture_output=True)
+        policy = Policy.load(bundle)
+        alone = _policy_alone(policy, config.calls)
+        wishes = RealtimePlan(fifo=config.realtime, lock_memory=config.realtime, core=config.core)
+        with realtime(wishes) as said:
+            half = max(1, round(config.rate_hz * config.seconds / 2))
+            empty = [_empty_loop(config.rate_hz, half)]
+            report = _full_loop(config, policy, folder)
+            empty.append(_empty_loop(config.rate_hz, half))
+        recorded = sum(file.stat().st_size for file in folder.glob("*.mcap"))
+    return {
+        "machine": machine(),
+        "rate_hz": config.rate_hz,
+        "seconds": config.seconds,
+        "hidden": list(config.hidden),
+        "realtime": said,
+        "policy_call_us": asdict(alone),
+        "tick": report.to_dict(),
+        "overhead_p50_us": report.compute.p50 - alone.p50,
+        "recorded_bytes": recorded,
+        "empty": _together(empty),
+    }
+
+
+def _policy_alone(policy: Policy, calls: int) -> Spread:
+    obs = np.zeros(policy.contract.spec.obs_dim, np.float32)
+    return _timed(lambda: policy.act(obs), calls)
+
+
+def _timed(call: Callable[[], object], calls: int) -> Spread:
+    spent = np.zeros(calls)
+    for _ in range(100):
+        call()
+    for i in range(calls):
+        start = time.perf_counter_ns()
+        call()
+        spent[i] = time.perf_counter_ns() - start
+    return Spread.of(spent / 1e3)
+
+
+def _full_loop(config: ServeBenchConfig, policy: Policy, folder: Path) -> ServeReport:
+    virtual = load_arm("virtual")
+    steps = round(config.rate_hz * config.seconds) + 1
+    arm = MujocoArm(
+        "virtual", "VirtualArm-v1", joints=len(virtual.joints), rate_hz=config.rate_hz, max_episode_steps=steps
+    )
+    arm.connect()
+    limits = virtual.at_rate(config.rate_hz).limits()
+    try:
+        with Recorder(folder / "session.mcap", arm.spec, policy.contract) as recorder:
+            return serve(policy, arm, Supervisor(limits), ServePlan(duration_s=config.seconds), log=recorder)
+    finally:
+        arm.close()
+
+
+def _empty_loop(rate_hz: float, ticks: int) -> Pacer:
+    pacer = Pacer(rate_hz, (), kept_ticks=ticks)
+    for _ in range(ticks):
+        pacer.wait()
+    return pacer
+
+
+def _together(loops: list[Pacer]) -> dict[str, Any]:
+    lateness = Spread.of(np.concatenate([p.lateness_us() for p in loops]))
+    ticks, missed = sum(p.ticks for p in loops), sum(p.missed for p in loops)
+    return {"ticks": ticks, "missed": missed, "lateness_us": asdict(lateness)}
+
+
+def _print(result: dict[str, Any]) -> None:
+    tick, empty, alone = result["tick"], result["empty"], result["policy_call_us"]
+    seconds, rate = result["seconds"], result["rate_hz"]
+    table = Table(title=f"Control tick, {rate} Hz for {seconds:g} s", title_justify="left")
+    for column in ("microseconds", "min", "p50", "p99", "p99.9", "max"):
+        table.add_column(column, justify="left" if column == "microseconds" else "right")
+    rows = [
+        ("policy call alone", alone),
+        ("work of the tick", tick["compute_us"]),
+        *((f"  {name}", spread) for name, spread in tick["phases_us"].items() if name != "physics"),
+        ("physics, beside the tick", tick["phases_us"]["physics"]),
+        ("lateness", tick["lateness_us"]),
+        ("lateness, empty loop", empty["lateness_us"]),
+    ]
+    for name, spread in rows:
+        table.add_row(name, *(f"{spread[key]:,.1f}" for key in ("min", "p50", "p99", "p999", "max")))
+    out = Console(highlight=False)
+    out.print(table)
+    for name, loop in (("full tick", tick), ("empty loop", empty)):
+        deadlines = loop["ticks"] + loop["missed"]
+        out.print(f"{name}: {loop['missed']:,} of {deadlines:,} deadlines missed ({loop['missed'] / deadlines:.3%})")
+    out.print(f"overhead over the policy call: {result['overhead_p50_us']:.1f} us at the median")
+    out.print(f"recorded {result['recorded_bytes'] / 1e6:.1f} MB; {', '.join(result['realtime']) or 'no realtime'}")
+    out.print(str(result["machine"]), markup=False)

@@ -1,0 +1,196 @@
+"""The operator's station: stop, arm again and signs of life, from keys, signals and a socket.
+
+    keys      s or space: emergency stop     a: arm again     q: end
+    signals   SIGUSR1: emergency stop        SIGTERM, SIGINT: come to rest and end
+    socket    lines `stop`, `arm`, `beat`, `end`, `status` on a Unix socket that only this user can open
+
+Whatever the source, it only sets flags here; the control loop looks at them once a tick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import signal
+import socket
+import sys
+import termios
+import threading
+import time
+import tty
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from robot_rl.errors import ConfigError, RobotRLError
+
+POLL_S = 0.1  # longest time until a thread here notices the end
+LONGEST_PATH = 100  # bytes; the system's limit is 108
+
+
+class Station:
+    """What the operator wants. Every method is callable from any thread and from signal handlers."""
+
+    def __init__(self) -> None:
+        self.stop_cause = ""  # what pressed the emergency stop; empty while nobody has
+        self.wants_arm = False
+        self.ending = threading.Event()
+        self.status = "starting"  # for those who ask; written by the control loop
+        self._last_beat = -math.inf
+
+    def press(self, cause: str) -> None:
+        """Emergency stop; stays until `released`."""
+        self.wants_arm = False
+        self.stop_cause = self.stop_cause or cause
+
+    def ask_to_arm(self) -> None:
+        """Release the stop at the loop's next tick, if the arm may be armed then."""
+        self.wants_arm = True
+        self.beat()
+
+    def released(self) -> None:
+        """The loop armed again."""
+        self.stop_cause, self.wants_arm = "", False
+
+    def beat(self) -> None:
+        """A sign of life."""
+        self._last_beat = time.monotonic()
+
+    def silence_s(self, now_s: float) -> float:
+        """Time since the last sign of life, s; infinite before the first."""
+        return now_s - self._last_beat
+
+    def obey(self, line: str) -> str:
+        """Carry out one line of the socket's language; returns the answer."""
+        match line.strip():
+            case "stop":
+                self.press("socket")
+            case "arm":
+                self.ask_to_arm()
+            case "beat":
+                self.beat()
+            case "end":
+                self.ending.set()
+            case "status":
+                return self.status
+            case other:
+                return f"unknown '{other[:20]}'; known: stop, arm, beat, end, status"
+        return "ok"
+
+
+@contextlib.contextmanager
+def signals(station: Station) -> Generator[None]:
+    """SIGUSR1 stops, SIGTERM ends, while open; in other threads than the main one nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        signal.SIGUSR1: signal.signal(signal.SIGUSR1, lambda *_: station.press("signal SIGUSR1")),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: station.ending.set()),
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def keys(station: Station) -> Generator[None]:
+    """Listen to the keyboard while open; does nothing where there is no terminal."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    terminal = sys.stdin.fileno()
+    before: list[Any] = termios.tcgetattr(terminal)
+    end = threading.Event()
+    thread = threading.Thread(target=_listen_to_keys, args=(station, terminal, end), name="keys", daemon=True)
+    tty.setcbreak(terminal)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+@contextlib.contextmanager
+def socket_at(station: Station, path: Path | None) -> Generator[None]:
+    """Listen on a Unix socket while open; None for no socket.
+
+    Raises:
+        ConfigError: If the path is too long or something is there already.
+    """
+    if path is None:
+        yield
+        return
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        raise ConfigError(f"The operator's socket {path} has a path of over {LONGEST_PATH} bytes. Use a shorter one.")
+    with socket.socket(socket.AF_UNIX) as server:
+        try:
+            server.bind(str(path))
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot open the operator's socket {path}: {error}. Remove it or use another."
+            ) from error
+        path.chmod(0o600)
+        server.listen(4)
+        end = threading.Event()
+        thread = threading.Thread(target=_answer, args=(station, server, end), name="operator", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
+            path.unlink(missing_ok=True)
+
+
+def tell(path: Path, line: str, timeout_s: float = 1.0) -> str:
+    """Send one line to a station's socket; returns its answer.
+
+    Raises:
+        RobotRLError: If nobody answers there.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(timeout_s)
+            client.connect(str(path))
+            client.sendall(line.encode() + b"\n")
+            return client.recv(4096).decode().strip()
+    except OSError as error:
+        raise RobotRLError(
+            f"Nobody answers at {path}: {error}. Is `robot-rl serve --socket {path}` running?"
+        ) from error
+
+
+def _listen_to_keys(station: Station, terminal: int, end: threading.Event) -> None:
+    while not end.is_set():
+        ready, _, _ = select.select([terminal], [], [], POLL_S)
+        if not ready:
+            continue
+        station.beat()
+        match os.read(terminal, 1):
+            case b"s" | b" ":
+                station.press("key")
+            case b"a":
+                station.ask_to_arm()
+            case b"q":
+                station.ending.set()
+            case _:
+                pass
+
+
+def _answer(station: Station, server: socket.socket, end: threading.Event) -> None:
+    server.settimeout(POLL_S)
+    while not end.is_set():
+        try:
+            client, _ = server.accept()
+        except TimeoutError:
+            continue
+        with client, contextlib.suppress(OSError, UnicodeDecodeError):  # a client that hangs or breaks off
+            client.settimeout(POLL_S)
+            client.sendall(station.obey(client.recv(256).decode()).encode() + b"\n")

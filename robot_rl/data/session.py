@@ -1,0 +1,126 @@
+"""Recorded sessions: MCAP files written while a policy drove an arm, and how to read them.
+
+One file a session, unchunked, so that it opens up to the last whole message wherever it was cut:
+
+    metadata robot_rl.session   format_version, spec, contract, arm (its YAML), started
+    /observation                tick, then one array an entry of the spec: what the policy saw
+    /action/asked, /executed    the same for what it asked and what was sent
+    /decision                   verdict and findings of the safety supervisor
+    /reward                     what the tick brought, on simulated arms
+    /timing                     start of the tick (s since the session's) and its parts (us)
+    /episode                    begin and end; the end carries the observation that follows
+    /policy                     run and weight version, when they change
+
+Messages are JSON with a JSON schema. A NaN or an infinity is null. Files: https://mcap.dev/spec.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import msgspec
+from mcap.exceptions import McapError
+from mcap.records import Channel, Footer, Message, Metadata
+from mcap.stream_reader import StreamReader
+
+from robot_rl.errors import DataError
+from robot_rl.spec import Entry, Spec
+
+FORMAT_VERSION = 1
+METADATA = "robot_rl.session"
+OBSERVATION, ASKED, EXECUTED = "/observation", "/action/asked", "/action/executed"
+DECISION, REWARD, TIMING = "/decision", "/reward", "/timing"
+EPISODE, POLICY = "/episode", "/policy"
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session file opened for reading.
+
+    Args:
+        path: The file.
+        spec: What its observations and actions mean.
+        info: The metadata as written: contract, arm, started.
+    """
+
+    path: Path
+    spec: Spec
+    info: dict[str, str]
+
+    def messages(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Topic and content of every whole message, in order; stops where the file was cut."""
+        topics: dict[int, str] = {}
+        for record in records(self.path):
+            if isinstance(record, Channel):
+                topics[record.id] = record.topic
+            elif isinstance(record, Message):
+                yield topics[record.channel_id], msgspec.json.decode(record.data)
+
+    def is_whole(self) -> bool:
+        """Whether the file was closed properly, and not cut."""
+        return any(isinstance(record, Footer) for record in records(self.path))
+
+
+def open_session(path: Path) -> Session:
+    """Open a session file.
+
+    Raises:
+        DataError: If it is no MCAP file, none of ours, or cut before its first message.
+    """
+    try:
+        first = next((r for r in records(path) if isinstance(r, Metadata) and r.name == METADATA), None)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    if first is None:
+        raise DataError(
+            f"{path} holds no metadata '{METADATA}': it is not a session recorded by `robot-rl serve`, or was cut "
+            f"before its first message. ROS recordings cannot be read yet."
+        )
+    info = first.metadata
+    if info.get("format_version") != str(FORMAT_VERSION):
+        raise DataError(
+            f"{path} has session version {info.get('format_version')}, this program reads {FORMAT_VERSION}."
+        )
+    return Session(path, Spec.from_dict(json.loads(info["spec"])), info)
+
+
+def records(path: Path) -> Iterator[Any]:
+    """Every whole record of an MCAP file; a cut or damaged end is the end."""
+    with path.open("rb") as file:
+        try:
+            whole = cast("IO[bytes]", _Whole(file))
+            yield from StreamReader(whole, record_size_limit=path.stat().st_size).records
+        except (McapError, EOFError, struct.error, ValueError):
+            return
+
+
+class _Whole:
+    """A file that gives as many bytes as asked or none: the MCAP reader would take half a message for one."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        return data if len(data) == size else b""
+
+
+def split(entries: tuple[Entry, ...], values: list[float]) -> dict[str, list[float]]:
+    """A flat vector as one list an entry."""
+    found: dict[str, list[float]] = {}
+    start = 0
+    for entry in entries:
+        found[entry.name] = values[start : start + entry.size]
+        start += entry.size
+    return found
+
+
+def join(entries: tuple[Entry, ...], message: dict[str, Any]) -> list[float]:
+    """The flat vector of a message; null is NaN."""
+    values = (v for entry in entries for v in cast("list[float | None]", message[entry.name]))
+    return [float("nan") if v is None else v for v in values]
