@@ -122,6 +122,7 @@ class Policy:
         self.act(obs)
         self._noise_row[:] = 0.0
         return self._action_row
+
     def warm_up(self) -> None:
         """Run on the last observation: the weights are in the processor's caches then."""
         self._session.run_with_iobinding(self._binding)
@@ -173,4 +174,7 @@ def _require_sizes(session: Any, contract: Contract, where: str) -> None:
         found = [(n.name, n.type, n.shape[-1]) for n in nodes]
         expected = [(name, "tensor(float)", size) for name, size in sizes.items()]
         if found not in (expected, expected[:1]):
-            raise BundleError(f"{where}: the graph has {found}, the contract says {expected[:1]}. Export again.")
+            raise BundleError(
+                f"{where}: the graph has {found}, the contract says '{expected[0][0]}', float32, {expected[0][2]} "
+                f"numbers. Export again."
+            )
