@@ -14,7 +14,7 @@ from robot_rl.algorithms.bc import BCConfig
 from robot_rl.algorithms.iql import IQL, IQLConfig
 from robot_rl.algorithms.registry import build_agent
 from robot_rl.algorithms.sac import SAC, SACConfig
-from robot_rl.algorithms.steps import FusedAdam, polyak
+from robot_rl.algorithms.steps import polyak
 from robot_rl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from robot_rl.data.replay import Batch
 from robot_rl.data.stats import ObservationStats
@@ -200,20 +200,6 @@ def test_sac_temperature_rises_while_entropy_is_low() -> None:
     before = agent.log_alpha.item()
     agent._alpha_step(torch.full((8,), 2.0))  # entropy -2
     assert agent.log_alpha.item() > before
-
-
-def test_fused_adam_equals_torchs_to_the_last_bit() -> None:
-    def run(kind: type[torch.optim.Adam]) -> list[torch.Tensor]:
-        torch.manual_seed(0)
-        weights = [torch.randn(3, 4, requires_grad=True), torch.randn(4, requires_grad=True)]
-        optimiser = kind(weights, lr=0.1, weight_decay=0.01, fused=True)
-        for _ in range(4):
-            optimiser.zero_grad()
-            sum((w**2).sum() for w in weights).backward()
-            optimiser.step()
-        return weights
-
-    assert all(torch.equal(a, b) for a, b in zip(run(torch.optim.Adam), run(FusedAdam), strict=True))
 
 
 def test_the_average_of_actors_acts_and_the_actor_learns() -> None:
