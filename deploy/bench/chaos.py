@@ -33,8 +33,9 @@ DESCRIPTION = """\
 Break the bridge on loopback and count. An actor process publishes numbered transitions without pause to a learner
 process; meanwhile either is killed with SIGKILL at random moments, a proxy between them cuts connections, delays,
 doubles, loses and flips bytes, disks fill up, clocks jump, a second learner asks for the address. In the
-end the log must hold every number once and in order. Recovery is the time from the end of a fault until all
-that was taken by then is durable at the learner. Exit status 1 if anything was lost, doubled or disordered."""
+end the log must hold every number once and in order. Recovery is the time from the end of a fault (for a
+kill, from the start of the new process) until all that was taken by then, and one more, is durable at the
+learner. Exit status 1 if anything was lost, doubled or disordered."""
 Scenario = Literal[
     "kill actor",
     "kill learner",
@@ -69,10 +70,22 @@ class ChaosConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a scenario did to the transitions."""
+    """What a scenario did to the transitions.
+
+    Args:
+        scenario: Its name.
+        repetitions: Of the fault.
+        felt: How often it bit: pieces spoiled by the proxy, transitions turned away by a full disk, else repetitions.
+        transitions: In the log.
+        lost: Taken and not in the log, or altered.
+        duplicated: In the log more than once.
+        disordered: Neighbours in the log that are no neighbours in the stream.
+        recovery_s: Of each repetition.
+    """
 
     scenario: str
     repetitions: int
+    felt: int
     transitions: int
     lost: int
     duplicated: int
@@ -114,7 +127,7 @@ def run(scenario: str, config: ChaosConfig, folder: Path) -> Outcome:
             _strike(scenario, stage, dice)
             recovery.append(stage.recover())
         stage.finish()
-    return _count(scenario, folder, stage.taken.value, recovery)
+    return _count(scenario, folder, stage, recovery)
 
 
 class _Stage:
@@ -131,19 +144,21 @@ class _Stage:
             stack.callback(self.proxy.close)
             actor_port = self.proxy.port
         disk = scenario.endswith("disk full")
-        common = {"segment_bytes": 20_000 if disk else 400_000, "full_at": 1000, "rate_hz": config.rate_hz}
+        common = {"segment_bytes": 4000 if disk else 400_000, "full_at": 1000, "rate_hz": config.rate_hz}
         self._plans = {
             "actor": common
             | {
                 "address": f"tcp://127.0.0.1:{actor_port}",
                 "spool": str(folder / "spool"),
                 "noted": str(folder / "taken"),
+                "felt": str(folder / "actor-felt"),
             },
             "learner": common
             | {
                 "address": f"tcp://127.0.0.1:{self.learner_port}",
                 "log": str(folder / "log"),
                 "noted": str(folder / "stored"),
+                "felt": str(folder / "learner-felt"),
             },
         }
         self.running: dict[str, subprocess.Popen[bytes]] = {}
@@ -156,6 +171,13 @@ class _Stage:
         words = [sys.executable, "-m", "deploy.bench.chaos_process", json.dumps(self._plans[role] | {"role": role})]
         self.running[role] = subprocess.Popen(words, stdout=subprocess.DEVNULL)
 
+    def felt(self, scenario: str) -> int:
+        """How often the fault bit; 0 where nobody counts."""
+        if self.proxy is not None:
+            return self.proxy.spoiled
+        role = scenario.partition("'")[0]
+        return Noted(self.folder / f"{role}-felt").value if role in self.running else 0
+
     def kill(self, role: str) -> None:
         """SIGKILL, without warning."""
         self.running[role].kill()
@@ -166,9 +188,9 @@ class _Stage:
         self.running[role].send_signal(number)
 
     def recover(self) -> float:
-        """Seconds until all that is taken by now is stored."""
+        """Seconds until all that was taken by now, and the next one, are stored."""
         start = time.monotonic()
-        self.wait_until_stored(self.taken.value)
+        self.wait_until_stored(self.taken.value + 1)
         return time.monotonic() - start
 
     def wait_until_stored(self, count: int) -> None:
@@ -247,6 +269,7 @@ def _second_learner(stage: _Stage) -> None:
         "address": f"tcp://127.0.0.1:{stage.learner_port}",
         "log": str(stage.folder / "other-log"),
         "noted": str(stage.folder / "other"),
+        "felt": str(stage.folder / "other-felt"),
         "segment_bytes": 1000,
     }
     words = [sys.executable, "-m", "deploy.bench.chaos_process", json.dumps(plan)]
@@ -255,7 +278,8 @@ def _second_learner(stage: _Stage) -> None:
         raise BridgeError(f"A second learner was not refused: {done.stderr}")
 
 
-def _count(scenario: str, folder: Path, taken: int, recovery: list[float]) -> Outcome:
+def _count(scenario: str, folder: Path, stage: _Stage, recovery: list[float]) -> Outcome:
+    taken = stage.taken.value
     log = ReplayLog(folder / "log", SPEC)
     rows = log.read()
     log.close()
@@ -267,6 +291,7 @@ def _count(scenario: str, folder: Path, taken: int, recovery: list[float]) -> Ou
     return Outcome(
         scenario=scenario,
         repetitions=len(recovery),
+        felt=stage.felt(scenario) or len(recovery),
         transitions=len(numbers),
         lost=taken - len(found[found < taken]) + (0 if whole else len(rows)),
         duplicated=int((times - 1).sum()) + max(0, beyond - 1),
@@ -280,7 +305,17 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-COLUMNS = ("fault", "repetitions", "transitions", "lost", "duplicated", "out of order", "recovery p50, s", "max, s")
+COLUMNS = (
+    "fault",
+    "repetitions",
+    "felt",
+    "transitions",
+    "lost",
+    "duplicated",
+    "out of order",
+    "recovery p50, s",
+    "max, s",
+)
 
 
 def _rows(outcomes: list[Outcome]) -> list[list[str]]:
@@ -288,6 +323,7 @@ def _rows(outcomes: list[Outcome]) -> list[list[str]]:
         [
             o.scenario,
             str(o.repetitions),
+            f"{o.felt:,}",
             f"{o.transitions:,}",
             str(o.lost),
             str(o.duplicated),
@@ -305,7 +341,8 @@ def _markdown(config: ChaosConfig, outcomes: list[Outcome]) -> str:
         "",
         f"One actor process at {config.rate_hz:g} transitions/s, one learner process, loopback. Recovery: from the end "
         f"of a fault (for a kill, from the restart of the process, its start-up included) until all that was taken by "
-        f"then is durable. Machine: {machine()}, load average {os.getloadavg()[2]:.1f}.",
+        f"then, and one more, is durable. Felt: pieces of the stream spoiled, transitions turned away by a full disk, or faults. "
+        f"Machine: {machine()}, load average {os.getloadavg()[2]:.1f}.",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),

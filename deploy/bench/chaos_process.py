@@ -72,7 +72,7 @@ def main() -> int:
 
 def _act(plan: dict[str, Any], ending: threading.Event) -> int:
     """Transition i of a session has reward i and observations made from i."""
-    taken = Noted(Path(plan["noted"]))
+    taken, felt = Noted(Path(plan["noted"])), Noted(Path(plan["felt"]))
     options = SpoolOptions(segment_bytes=plan["segment_bytes"])
     link = ActorLink(plan["address"], Path(plan["spool"]), SPEC, options=options, heartbeat_s=0.1)
     if link.taken < taken.value:
@@ -86,6 +86,7 @@ def _act(plan: dict[str, Any], ending: threading.Event) -> int:
         try:
             link.publish(np.full(3, i, np.float32), action, float(i), np.full(3, i + 1, np.float32))
         except BridgeError:  # the arm holds; here it tries again
+            felt.value += 1
             ending.wait(0.02)
             continue
         taken.value = i + 1
@@ -95,11 +96,12 @@ def _act(plan: dict[str, Any], ending: threading.Event) -> int:
 
 
 def _learn(plan: dict[str, Any], ending: threading.Event) -> int:
-    stored = Noted(Path(plan["noted"]))
+    stored, felt = Noted(Path(plan["noted"])), Noted(Path(plan["felt"]))
     log = ReplayLog(Path(plan["log"]), SPEC, sync_ms=20, segment_bytes=plan["segment_bytes"])
     hub = LearnerHub(plan["address"], log)
     while not ending.wait(0.002):
         stored.value = log.durable
+        felt.value = hub.counters.get("not_stored", 0)
         if hub.failure:
             return 5
     hub.close()

@@ -21,6 +21,8 @@ class Proxy:
     `fault`: "drop" cuts connections, "delay" holds bytes back, "duplicate" sends some twice, "truncate" loses
     some out of the middle, "flip" inverts a bit, "hang" forwards nothing and keeps connections open.
 
+    `spoiled` counts the pieces of the streams that were spoiled, and for "hang" the waits.
+
     Args:
         target: Port of the learner, on loopback.
         seed: Of the spoiling.
@@ -51,6 +53,7 @@ class Proxy:
     def _run(self) -> None:
         while not self._closing:
             if self.fault == "hang":
+                self.spoiled += 1
                 time.sleep(0.01)
                 continue
             for key, _ in self._selector.select(0.05):
@@ -73,7 +76,10 @@ class Proxy:
     def _forward(self, source: socket.socket, target: socket.socket) -> None:
         try:
             data = source.recv(CHUNK)
-            if not data or (self.fault == "drop" and self._random.random() < 0.2):
+            if not data:
+                raise ConnectionError
+            if self.fault == "drop" and self._random.random() < 0.2:
+                self.spoiled += 1
                 raise ConnectionError
             target.sendall(self._spoil(data))
         except OSError:
@@ -85,6 +91,7 @@ class Proxy:
     def _spoil(self, data: bytes) -> bytes:
         fault, at = self.fault, self._random.randrange(len(data))
         if fault == "delay":
+            self.spoiled += 1
             time.sleep(self._random.uniform(0, DELAY_S))
         if fault in ("none", "drop", "delay", "hang") or self._random.random() > 0.1:
             return data
