@@ -305,17 +305,7 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-COLUMNS = (
-    "fault",
-    "repetitions",
-    "felt",
-    "transitions",
-    "lost",
-    "duplicated",
-    "out of order",
-    "recovery p50, s",
-    "max, s",
-)
+COLUMNS = ("fault", "times", "felt", "transitions", "lost", "doubled", "disordered", "recovery p50, s", "max, s")
 
 
 def _rows(outcomes: list[Outcome]) -> list[list[str]]:
