@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from deploy.bench.made import made_model, made_spec, stamped
+from deploy.bench.made import HIDDEN, made_model, made_spec, stamped
 from deploy.bridge.learner import LearnerHub
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
@@ -137,7 +137,7 @@ def _actor(
 def _weights(config: BridgeBenchConfig, folder: Path) -> tuple[dict[str, Any], list[float]]:
     """Delays from publish to swap, ms, and what the tick saw meanwhile."""
     spec = made_spec(config.obs_dim, config.action_dim)
-    model = made_model(spec, (256, 256))
+    model = made_model(spec, HIDDEN)
     published: dict[int, int] = {}
 
     def publish(hub: LearnerHub) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from deploy.bench.made import made_spec
+from deploy.bench.made import HIDDEN, made_model, made_spec, stamped
 from deploy.bridge.actor import ActorLink
+from deploy.policy import Policy
 from robot_rl.console import print_json
 
 
@@ -49,19 +50,25 @@ def _stream(link: ActorLink, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tick(link: ActorLink, plan: dict[str, Any]) -> dict[str, Any]:
-    """A control loop with absolute deadlines that publishes and swaps policies."""
-    obs, action = np.zeros(plan["obs_dim"], np.float32), np.zeros(plan["action_dim"], np.float32)
+    """A control loop with absolute deadlines: act, publish, ask whether to hold, swap policies."""
+    obs = np.zeros(plan["obs_dim"], np.float32)
+    policy = Policy.from_bytes(stamped(made_model(link.spec, HIDDEN), link.spec, 0), "the first policy")
     ticks, period = int(plan["seconds"] * plan["rate_hz"]), 1 / plan["rate_hz"]
     cost, swapped = np.zeros(ticks), dict[int, int]()
     due = time.perf_counter()
     for i in range(ticks):
         due += period
         time.sleep(max(0.0, due - time.perf_counter()))
-        if link.take_policy() is not None:
-            swapped[link.policy_version] = time.monotonic_ns()
+        action = policy.act(obs)
         start = time.perf_counter_ns()
         link.publish(obs, action, 0.0, obs)
         cost[i] = time.perf_counter_ns() - start
+        if link.hold:
+            raise TimeoutError(f"the link says hold: {link.hold}")
+        newer = link.take_policy()
+        if newer is not None:
+            swapped[link.policy_version] = time.monotonic_ns()
+            policy = newer
     return {"publish_us": (cost / 1e3).tolist(), "swapped_ns": swapped}
 
 

@@ -12,6 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from deploy.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, Contract, Parity
 from robot_rl.spec import Entry, Spec, vector
 
+HIDDEN = (256, 256)
+
 
 def made_spec(obs_dim: int, action_dim: int) -> Spec:
     """A robot of these sizes."""

@@ -83,7 +83,7 @@ class ActorLink:
         self._spool = spools[-1]
         self.session = self._spool.session
         self._started = time.monotonic()
-        self._obs_shape, self._action_shape = (spec.obs_dim,), (spec.action_dim,)
+        self._obs_dim, self._row_bytes = spec.obs_dim, self._spool.dtype.itemsize
         self._episode, self._length, self._return, self._intervening = 0, 0, 0.0, False
         self._closed = False
 
@@ -118,15 +118,19 @@ class ActorLink:
             BridgeError: If it could not be stored (spool full, disk full), or is of another shape; the arm must
                 stop safely.
         """
-        if obs.shape != self._obs_shape or next_obs.shape != self._obs_shape or action.shape != self._action_shape:
-            raise BridgeError(
-                f"A transition of shapes {obs.shape}, {action.shape}, {next_obs.shape}; the spec has "
-                f"{self._obs_shape}, {self._action_shape}, {self._obs_shape}."
-            )
         facts = _FACTS.pack(
             reward, self.policy_version, terminated, truncated, self._length == 0, intervention, success
         )
-        row = b"".join((_float32(obs), _float32(action), _float32(next_obs), facts))
+        try:
+            row = b"".join((obs, action, next_obs, facts))  # pyright: ignore[reportArgumentType] - arrays are buffers
+        except TypeError:  # an array with gaps is no buffer
+            row = b""
+        if (
+            len(row) != self._row_bytes
+            or not obs.dtype is action.dtype is next_obs.dtype is _FLOAT32
+            or not len(obs) == len(next_obs) == self._obs_dim
+        ):
+            row = self._converted(obs, action, next_obs) + facts
         sequence = self._spool.append(row)
         self._length += 1
         self._return += float(reward)
@@ -137,6 +141,14 @@ class ActorLink:
         if terminated or truncated:
             self._end_episode(sequence, success)
         return sequence
+
+    def _converted(self, obs: Array, action: Array, next_obs: Array) -> bytes:
+        """What `publish` copies, from arrays of another type or with gaps."""
+        found = obs.shape, action.shape, next_obs.shape
+        wanted = (self._obs_dim,), (self.spec.action_dim,), (self._obs_dim,)
+        if found != wanted:
+            raise BridgeError(f"A transition of observation, action, next observation {found}; the spec has {wanted}.")
+        return b"".join(np.ascontiguousarray(a, _FLOAT32).tobytes() for a in (obs, action, next_obs))
 
     def _end_episode(self, sequence: int, success: Success) -> None:
         end = EpisodeEnd(
@@ -244,10 +256,3 @@ class ActorLink:
             self._sender.close()
             self._loader.close()
             self._lock.release()
-
-
-def _float32(values: Array) -> memoryview:
-    """As bytes on the wire; copies only what is of another type or not contiguous."""
-    if values.dtype is _FLOAT32 and values.flags.c_contiguous:
-        return values.data
-    return np.ascontiguousarray(values, _FLOAT32).data

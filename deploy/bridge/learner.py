@@ -214,7 +214,7 @@ class LearnerHub:
             try:
                 self._router.send_multipart([route, m.encode(message)], zmq.DONTWAIT)
             except zmq.ZMQError:  # it is gone, or takes no more: what it lacks is sent again when it is back
-                self._count("undelivered", "an answer could not be delivered")
+                self._desk.counters["undelivered"] += 1
 
     def _answer_door(self, doorkeeper: Doorkeeper) -> None:
         denied = doorkeeper.answer()

@@ -258,7 +258,9 @@ def test_a_full_spool_stops_the_arm_and_goes_on_when_it_is_read(start_hub: Start
 
 def test_shapes_that_numpy_would_stretch_are_refused(start_hub: StartHub, start_link: StartLink) -> None:
     link = start_link(start_hub().address)
-    with pytest.raises(BridgeError, match=r"shapes \(1,\), \(2,\), \(3,\); the spec has \(3,\), \(2,\), \(3,\)"):
+    with pytest.raises(
+        BridgeError, match=r"next observation \(\(1,\), \(2,\), \(3,\)\); the spec has \(\(3,\), \(2,\), \(3,\)\)"
+    ):
         link.publish(np.zeros(1, np.float32), np.zeros(2, np.float32), 0.0, np.zeros(3, np.float32))
     strided: Any = np.arange(6, dtype=np.float64)[::2]
     link.publish(strided, np.zeros(2, np.float32), math.pi, strided)
