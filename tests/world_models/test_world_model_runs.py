@@ -73,7 +73,7 @@ def test_a_run_leaves_a_report_for_people(dataset: Dataset, tmp_path: Path, caps
     assert all(f"| place/{i} |" in report for i in range(3))
     figures = json.loads((out / "report.json").read_text())
     assert set(figures["by_dimension"]) == {"model", "last state", "linear"}
-    with pytest.raises(ConfigError, match="errs by .*'linear' by"):
+    with pytest.raises(ConfigError, match=r"errs by .*'linear' by"):
         load_model(out)[0].require_usable(force=False)
 
 
