@@ -17,7 +17,7 @@ from robot_rl.bench.machine import machine
 from robot_rl.bench.update import random_replay
 from robot_rl.config import parse
 from robot_rl.console import print_json
-from robot_rl.data.replay import Replay, TransitionSource
+from robot_rl.data.replay import Batch, Replay, TransitionSource
 from robot_rl.data.stats import observation_stats
 from robot_rl.world_models.augment import AugmentConfig, Augmented, Mode, exploring
 from robot_rl.world_models.fit import Fitter
@@ -123,7 +123,8 @@ def _round_length() -> int:
 
 def _training(model: WorldModel, replay: Replay, config: WorldModelBenchConfig) -> dict[str, float]:
     rows = replay.transitions()
-    fitter = Fitter(model, rows, rows, batch_size=model.cfg.batch_size, patience=model.cfg.patience)
+    held_out = Batch(*(column[::10] for column in rows))
+    fitter = Fitter(model, rows, held_out, batch_size=model.cfg.batch_size, patience=model.cfg.patience)
     fitter.epoch()  # warm-up
     wall: list[float] = []
     busy: list[float] = []
