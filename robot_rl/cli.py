@@ -25,7 +25,7 @@ SUMMARIES = {
     "record": "make demonstrations with a scripted expert in simulation",
     "locomotion": "make HalfCheetah, Hopper or Walker2d logs of named quality",
     "world-model": "learn to predict the robot from its logs, with a report",
-    "pretrain": "train a policy offline: bc, td3-bc, awac or iql",
+    "pretrain": "train a policy offline: bc, td3-bc, awac, iql, sac or dqn",
     "finetune": "fine-tune online: learner and actors, or in turns",
     "learner": "learn from what actors deliver over the bridge",
     "actor": "step an environment for a learner",
@@ -34,7 +34,7 @@ SUMMARIES = {
     "serve": "run a bundle on an arm at control rate, behind the supervisor",
     "keys": "who may talk over the bridge beyond this machine: new, allow, revoke, list",
     "replay": "explain a recorded session, clamp by clamp, and play it back",
-    "bench": "measurements: update speed, learners on a dataset",
+    "bench": "measurements: speed, learners offline and online, small data",
     "demo": "the whole road, logs to served policy, in a few minutes",
 }
 

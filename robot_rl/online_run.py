@@ -62,6 +62,8 @@ class FinetuneConfig(OnlineConfig):
         super().__post_init__()
         if self.algorithm == "bc":
             raise ConfigError("bc learns nothing from rewards; fine-tune its policy by awac, iql, sac or td3-bc.")
+        if self.world_model is not None:
+            self.augment.require_logged(self.reward)
         if self.steps < 1 or self.eval_every < 1:
             raise ConfigError(f"--steps is {self.steps} and --eval-every {self.eval_every}; both must be at least 1.")
 

@@ -63,11 +63,8 @@ class PretrainConfig:
             raise ConfigError(f"--holdout is {self.holdout}; it must lie in [0, 1).")
         if self.world_model is None and self.augment != AugmentConfig():
             raise ConfigError("--augment options need a model: name its run with --world-model RUN.")
-        if self.world_model is not None and self.reward != "logged" and self.augment.mode in ("consistent", "rollout"):
-            raise ConfigError(
-                f"--augment.mode {self.augment.mode} takes rewards from the world model, which knows the logged ones, "
-                f"but --reward is {self.reward}. Use --augment.mode next-state."
-            )
+        if self.world_model is not None:
+            self.augment.require_logged(self.reward)
 
 
 def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]:

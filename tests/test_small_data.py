@@ -20,7 +20,7 @@ SMALL = {
     "name": "tiny",
     "baseline": "scratch",
     "seeds": [0],
-    "tasks": {"pendulum": {"data": "random", "threshold": 0, "low": -2000, "high": 0}},
+    "tasks": {"pendulum": {"data": "random", "threshold": 100, "low": -2000, "high": 0}},
     "models": {"ensemble": {"kind": "ensemble", "model": {"epochs": 1, "hidden": [8]}}},
     "pretrain": {"steps": 4, "env": "none", "agent": {"hidden": [8], "batch_size": 8}},
     "finetune": {

@@ -95,7 +95,7 @@ def _train_model(config: SmallDataConfig, recipe: SmallDataRecipe, task: str, mo
     out = _model_folder(config.out, task, model, seed)
     if (out / "report.json").is_file():
         return
-    settings = {
+    settings: dict[str, Any] = {
         **recipe.models[model],
         "data": str(config.data / recipe.tasks[task].data),
         "out": str(out),
@@ -118,7 +118,7 @@ def _run_cell(config: SmallDataConfig, recipe: SmallDataRecipe, cell: _Cell) -> 
     finetune: dict[str, Any] = {**recipe.finetune, **arm.finetune, "seed": cell.seed, "out": str(folder / "finetune")}
     finetune |= {"env": load_dataset(data).spec.env_id, "in_turns": True}
     if arm.pretrain is not None:
-        pretrain = {**recipe.pretrain, **arm.pretrain, **model, "seed": cell.seed, "data": str(data)}
+        pretrain: dict[str, Any] = {**recipe.pretrain, **arm.pretrain, **model, "seed": cell.seed, "data": str(data)}
         finetune["start"] = pretrain["out"] = str(folder / "pretrain")
         _verb("pretrain", pretrain["algorithm"], pretrain)
     if arm.logged:

@@ -14,11 +14,12 @@ from robot_rl.errors import ConfigError
 from robot_rl.pretrain import PretrainConfig, pretrain
 
 DESCRIPTION = """Train a policy offline on a dataset:
-`robot-rl pretrain bc|td3-bc|awac|iql --data DIR --out RUN`.
+`robot-rl pretrain bc|td3-bc|awac|iql|sac|dqn --data DIR --out RUN`.
 
 Options of the learner are dotted: `--agent.discount 0.97`. Every option of one learner is shown by
 `robot-rl pretrain awac --help`. The run folder holds the resolved config, metrics, TensorBoard events, a
-picture of the learning curve and checkpoints; `--resume` goes on from the last of them, bit for bit."""
+picture of the learning curve and checkpoints; `--resume` goes on from the last of them, bit for bit.
+`--world-model RUN` takes a share of each batch from a model made by `robot-rl world-model`."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -56,6 +56,18 @@ class AugmentConfig:
         if self.block < 1 or self.reuse <= 0:
             raise ConfigError(f"--augment.block is {self.block} and --augment.reuse {self.reuse:g}; both must be > 0.")
 
+    def require_logged(self, reward: str) -> None:
+        """Refuse predicted rewards where another rule than the logged one is learned from.
+
+        Raises:
+            ConfigError: If the mode predicts rewards and `reward` is not "logged".
+        """
+        if reward != "logged" and self.mode in ("consistent", "rollout"):
+            raise ConfigError(
+                f"--augment.mode {self.mode} takes rewards from the world model, which knows the logged ones, "
+                f"but --reward is {reward}. Use --augment.mode next-state."
+            )
+
 
 class Augmented:
     """A source of batches of which a share is generated.
