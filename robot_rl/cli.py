@@ -28,6 +28,8 @@ SUMMARIES = {
     "evaluate": "roll a policy out: return and success with intervals",
     "export": "write the ONNX bundle: contract and parity certificate inside",
     "serve": "run a bundle on an arm at control rate, behind the supervisor",
+    "arm": "connect to an arm and check it against its file; moves nothing",
+    "operator": "stop, arm again, or keep alive a served arm, over its socket",
     "replay": "explain a recorded session, clamp by clamp, and play it back",
     "bench": "measurements: update speed, learners on a dataset",
     "demo": "the whole road, logs to served policy, in a few minutes",

@@ -8,6 +8,7 @@
     ├── BundleError             an exported policy is missing, damaged or made by something else
     ├── DivergedError           training ran into NaN or infinity
     ├── ParityError             an exported policy does not compute what the trained one does
+    ├── ArmError                an arm cannot be reached, is stopped, or refuses
     ├── RecorderError           a session cannot be recorded
     ├── LimitError              a command cannot be made safe
     └── EnvError                an environment is unknown or its simulator is not installed
@@ -46,6 +47,10 @@ class DivergedError(RobotRLError):
 
 class ParityError(RobotRLError):
     """An exported policy does not compute what the trained one does."""
+
+
+class ArmError(RobotRLError):
+    """An arm cannot be reached, is stopped, or refuses; it holds or has stopped itself."""
 
 
 class RecorderError(RobotRLError):
