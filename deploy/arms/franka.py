@@ -85,7 +85,7 @@ class FrankaArm:
             self._franky = franky = importlib.import_module("franky")
         except ImportError as error:
             raise missing_package("franky-control", "franka") from error
-        self._errors = tuple(getattr(franky, name) for name in RAISED)
+        self._errors = (RuntimeError, *(getattr(franky, name) for name in RAISED))  # a cut line is the former
         options = self._options
         realtime = franky.RealtimeConfig.Enforce if options.realtime == "enforce" else franky.RealtimeConfig.Ignore
         try:
