@@ -9,6 +9,7 @@
     ├── DivergedError           training ran into NaN or infinity
     ├── ParityError             an exported policy does not compute what the trained one does
     ├── ArmError                an arm cannot be reached, is stopped, or refuses
+    ├── PolicyServerError       a policy server does not answer, or refuses
     ├── RecorderError           a session cannot be recorded
     ├── LimitError              a command cannot be made safe
     └── EnvError                an environment is unknown or its simulator is not installed
@@ -51,6 +52,10 @@ class ParityError(RobotRLError):
 
 class ArmError(RobotRLError):
     """An arm cannot be reached, is stopped, or refuses; it holds or has stopped itself."""
+
+
+class PolicyServerError(RobotRLError):
+    """A policy server does not answer, or refuses; the caller must hold."""
 
 
 class RecorderError(RobotRLError):

@@ -14,6 +14,7 @@ SUMMARIES = {
     "update": "gradient updates per second, beside a plain implementation and the matrix peak",
     "serve": "the control tick part by part, beside an empty loop at the same rate",
     "safety": "random command streams against the supervisor: no limit may be broken",
+    "server": "round trips to a policy server, beside a bare ZeroMQ echo",
     "offline": "learners x seeds on one dataset, trained and evaluated as a recipe file says",
 }
 

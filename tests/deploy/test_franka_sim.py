@@ -167,7 +167,11 @@ def test_an_arm_that_stalls_is_held_until_it_speaks_again(
         os.kill(simulator.process.pid, signal.SIGCONT)
 
     policy: Any = Still(bundle[1])
-    threading.Timer(1.0, stall).start()
-    report = serve(policy, arm, Supervisor(config[1].limits()), ServePlan(duration_s=3.0))
+    timer = threading.Timer(1.0, stall)
+    timer.start()
+    try:
+        report = serve(policy, arm, Supervisor(config[1].limits()), ServePlan(duration_s=3.0))
+    finally:
+        timer.join()
     assert report.reasons["observation too old"] > 0
     assert report.verdicts["passed"] > 0
