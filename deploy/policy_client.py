@@ -10,7 +10,7 @@ import zmq
 
 from deploy.contract import Contract
 from deploy.policy_wire import FLOAT, VERSION, Answer, Request, require_loopback
-from robot_rl.errors import PolicyServerError
+from robot_rl.errors import PolicyServerError, RobotRLError
 from robot_rl.spec import Array
 
 
@@ -34,7 +34,11 @@ class RemotePolicy:
         self._encode = msgspec.msgpack.Encoder().encode
         self._count = 0
         self._socket = self._open()
-        self.contract = Contract.from_json(self._ask(Request(VERSION, 0), 5.0).contract, address)
+        try:
+            self.contract = Contract.from_json(self._ask(Request(VERSION, 0), 5.0).contract, address)
+        except RobotRLError:
+            self.close()
+            raise
 
     def act(self, obs: Array) -> Array:
         """Action, (A,), for a raw observation, (S,).

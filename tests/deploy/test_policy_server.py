@@ -121,5 +121,5 @@ def test_the_command_answers_until_interrupted(bundle: Bundle) -> None:
 
 
 def test_arm_or_listen(bundle: Bundle) -> None:
-    with pytest.raises(ConfigError, match="either --arm .* or --listen"):
+    with pytest.raises(ConfigError, match=r"either --arm .* or --listen"):
         serve_command.main([str(bundle[0])])
