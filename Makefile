@@ -7,10 +7,10 @@ EXTRAS := adroit,robosuite,dev
 export OMP_NUM_THREADS ?= 1
 export PYTHONWARNINGS ?= ignore::SyntaxWarning
 
-.PHONY: help setup test slow check format demo constraints clean
+.PHONY: help setup test slow check format demo franka-sim constraints clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: $(STAMP)  ## make .venv with every dependency, pinned
 
@@ -43,6 +43,18 @@ format: setup  ## rewrite the files as `make check` wants them
 
 demo: setup  ## logs -> dataset -> policy -> ONNX -> arm, in some minutes; leaves outputs/demo/report.md
 	$(BIN)/robot-rl demo --out outputs/demo
+
+# The simulator wants numpy 2, everything else here numpy 1: it gets an environment of its own.
+FRANKA_SIM := .venv-franka-sim
+FRANKA_HOST ?= 127.0.0.1
+
+$(FRANKA_SIM)/bin/franky-sim:
+	$(PYTHON) -m venv $(FRANKA_SIM)
+	$(FRANKA_SIM)/bin/python -m pip install -qq franky-sim==1.0.4 'numpy>=2.2'
+
+franka-sim: setup $(FRANKA_SIM)/bin/franky-sim  ## a simulated Franka that speaks the real protocol, on loopback
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[franka]'
+	$(FRANKA_SIM)/bin/franky-sim -s mujoco --hostname $(FRANKA_HOST)
 
 # pip-compile writes torch with the local version of the wheel it found (+cpu); other machines lack that label.
 constraints: setup  ## resolve the pins anew

@@ -177,6 +177,7 @@ class _Loop:
     on_episode: Callable[[int], None] | None
     returns: list[float] = field(default_factory=list[float])
     successes: list[bool | None] = field(default_factory=list[bool | None])
+    seen: ArmState | None = None
 
     def __post_init__(self) -> None:
         limits = self.supervisor.limits
@@ -217,7 +218,7 @@ class _Loop:
         pacer.wait(self.rehearse)
         self.watchdog.kick()
         tick = pacer.ticks - 1
-        state = self.arm.read()
+        state = self.seen = self.arm.read()
         pacer.mark()
         acts = self.path is None or self.path.due
         asked = self.path.next() if self.path is not None and not acts else self.asked(state)
@@ -251,7 +252,8 @@ class _Loop:
 
     def rehearse(self) -> None:
         """The parts of a tick that have no effect, shortly before it: what they touch is in the caches then."""
-        self.supervisor.look(self.arm.read(), time.monotonic())
+        if self.seen is not None:
+            self.supervisor.look(self.seen, time.monotonic())
         self.policy.warm_up()
 
     def alarms(self, now_s: float) -> tuple[Finding, ...]:

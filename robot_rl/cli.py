@@ -33,6 +33,8 @@ SUMMARIES = {
     "export": "write the ONNX bundle: contract and parity certificate inside",
     "serve": "run a bundle on an arm at control rate, behind the supervisor",
     "keys": "who may talk over the bridge beyond this machine: new, allow, revoke, list",
+    "arm": "connect to an arm and check it against its file; moves nothing",
+    "operator": "stop, arm again, or keep alive a served arm, over its socket",
     "replay": "explain a recorded session, clamp by clamp, and play it back",
     "bench": "measurements: speed, learners offline and online, small data",
     "demo": "the whole road, logs to served policy, in a few minutes",

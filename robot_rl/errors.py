@@ -8,6 +8,8 @@
     ├── BundleError             an exported policy is missing, damaged or made by something else
     ├── DivergedError           training ran into NaN or infinity
     ├── ParityError             an exported policy does not compute what the trained one does
+    ├── ArmError                an arm cannot be reached, is stopped, or refuses
+    ├── PolicyServerError       a policy server does not answer, or refuses
     ├── RecorderError           a session cannot be recorded
     ├── LimitError              a command cannot be made safe
     ├── BridgeError             the link between learner and actors cannot work, or is refused
@@ -47,6 +49,14 @@ class DivergedError(RobotRLError):
 
 class ParityError(RobotRLError):
     """An exported policy does not compute what the trained one does."""
+
+
+class ArmError(RobotRLError):
+    """An arm cannot be reached, is stopped, or refuses; it holds or has stopped itself."""
+
+
+class PolicyServerError(RobotRLError):
+    """A policy server does not answer, or refuses; the caller must hold."""
 
 
 class RecorderError(RobotRLError):

@@ -81,6 +81,10 @@ class ArmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         stale_after_s = max(self.stale_after_s, 3 / rate_hz)
         return msgspec.structs.replace(self, rate_hz=rate_hz, command_rate_hz=0.0, stale_after_s=stale_after_s)
 
+    def slower(self, share: float) -> ArmConfig:
+        """The same arm with a share of its speed limits."""
+        return msgspec.structs.replace(self, velocity_share=self.velocity_share * share)
+
     def to_yaml(self) -> str:
         """Text that reads back as this config."""
         return yaml.safe_dump(msgspec.to_builtins(self), sort_keys=False)

@@ -67,10 +67,7 @@ def measure(config: ServeBenchConfig) -> dict[str, Any]:
     """Run the empty loop, the full one, and the empty one again."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        bundle = folder / "bundle"
-        words = [str(bundle), str(config.rate_hz), *map(str, config.hidden)]
-        subprocess.run([sys.executable, "-m", "deploy.bench.untrained", *words], check=True, capture_output=True)
-        policy = Policy.load(bundle)
+        policy = Policy.load(untrained_bundle(folder, config.rate_hz, config.hidden))
         alone = _policy_alone(policy, config.calls)
         wishes = RealtimePlan(fifo=config.realtime, lock_memory=config.realtime, core=config.core)
         with realtime(wishes) as said:
@@ -91,6 +88,14 @@ def measure(config: ServeBenchConfig) -> dict[str, Any]:
         "recorded_bytes": recorded,
         "empty": _together(empty),
     }
+
+
+def untrained_bundle(folder: Path, rate_hz: int, hidden: tuple[int, ...]) -> Path:
+    """A bundle with random weights for the virtual arm, made by a process that may import torch."""
+    bundle = folder / "bundle"
+    words = [str(bundle), str(rate_hz), *map(str, hidden)]
+    subprocess.run([sys.executable, "-m", "deploy.bench.untrained", *words], check=True, capture_output=True)
+    return bundle
 
 
 def _policy_alone(policy: Policy, calls: int) -> Spread:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from deploy.station import Station, keys, socket_at
 from robot_rl.config import parse
 from robot_rl.console import print_json, progress_bar
 from robot_rl.errors import ConfigError
+from robot_rl.interrupt import interrupt_sets
 
 DESCRIPTION = """\
 Run a policy bundle on an arm at control rate, behind the safety supervisor.
@@ -46,7 +48,8 @@ class ServeConfig:
     """Serve a policy."""
 
     bundle: tyro.conf.Positional[Path]  # folder made by `robot-rl export`
-    arm: str  # name in hardware_configs/, or a .yaml file
+    arm: str = ""  # name in hardware_configs/, or a .yaml file
+    listen: str = ""  # serve actions to other processes instead: tcp://127.0.0.1:PORT (docs/policy_server.md)
     env: str = ""  # environment for a simulated arm; default the one in its file
     duration: float | None = None  # seconds of control time
     episodes: int | None = None  # of a simulated arm; 1 if --duration is not given either
@@ -66,6 +69,10 @@ class ServeConfig:
 def main(argv: Sequence[str]) -> int:
     """Parse, connect, serve, print."""
     config = parse(ServeConfig, argv, prog="robot-rl serve", description=DESCRIPTION)
+    if bool(config.arm) == bool(config.listen):
+        raise ConfigError("Give either --arm (to drive one) or --listen (to answer other processes).")
+    if config.listen:
+        return listen(config)
     report = run(config)
     if config.plot is not None:
         from deploy.plot import plot_timing  # noqa: PLC0415 - matplotlib takes half a second to import
@@ -76,6 +83,26 @@ def main(argv: Sequence[str]) -> int:
     else:
         print_report(Console(highlight=False), report)
     return 2 if report.ending is Ending.STOPPED else 0
+
+
+def listen(config: ServeConfig) -> int:
+    """Answer other processes until Ctrl-C."""
+    from deploy.policy_server import PolicyServer  # noqa: PLC0415 - ZeroMQ is not needed to drive an arm
+
+    server, stop = PolicyServer(Policy.load(config.bundle), config.listen), threading.Event()
+    out = Console(stderr=True, highlight=False)
+    out.print(f"answering at {server.address}; Ctrl-C ends", markup=False)
+    try:
+        with interrupt_sets(stop):
+            server.run(stop)
+    finally:
+        server.close()
+    answers = dict(server.answered)
+    if config.json:
+        print_json({"answered": answers})
+    else:
+        out.print("answered: " + (", ".join(f"{n:,} {what}" for what, n in answers.items()) or "nothing"))
+    return 0
 
 
 def run(config: ServeConfig) -> ServeReport:

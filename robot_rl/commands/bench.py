@@ -16,6 +16,7 @@ SUMMARIES = {
     "small-data": "interactions to a score after pretraining on 10,000 transitions, with all its arms",
     "serve": "the control tick part by part, beside an empty loop at the same rate",
     "safety": "random command streams against the supervisor: no limit may be broken",
+    "server": "round trips to a policy server, beside a bare ZeroMQ echo",
     "offline": "learners x seeds on one dataset, trained and evaluated as a recipe file says",
     "online": "fine-tuning, arms x seeds: success over interactions, the fall at switch-over",
     "bridge": "transitions per second, cost of a publish on the tick, weight updates",
