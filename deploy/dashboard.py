@@ -67,7 +67,7 @@ def line(view: LearnerView) -> str:
     facts = [f"{view.interactions:,} interactions", f"{view.updates:,} updates ({view.updates_per_s:.0f}/s)"]
     facts += [f"{name} {view.scalars[name]:.3g}" for name in SHOWN if name in view.scalars]
     alive = sum(actor.alive for actor in view.actors)
-    return "  ".join([*facts, f"weights {view.version}", f"{alive} actors", view.doing])
+    return "  ".join([*facts, f"weights {view.version}", f"{alive} actor{'' if alive == 1 else 's'}", view.doing])
 
 
 def _learner(view: LearnerView) -> Table:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 import deploy.commands.serve as serving
 from deploy.commands import export as exporting
+from deploy.commands import finetune as finetuning
 from deploy.plot import plot_timing
 from deploy.policy import Policy
 from deploy.report import ServeReport
@@ -27,8 +28,8 @@ from robot_rl.errors import ConfigError, EnvError
 from robot_rl.evaluate import Evaluation
 from sim.commands import record
 
-DESCRIPTION = """Make demonstrations of a Panda lifting a cube, clone them, evaluate, export to ONNX and serve the
-policy at 20 Hz behind the safety supervisor. Prints each command and leaves OUT/report.md with the figures and
+DESCRIPTION = """Make demonstrations of a Panda lifting a cube, clone them, fine-tune over the bridge, evaluate, export to
+ONNX and serve the policy at 20 Hz behind the safety supervisor. Prints each command and leaves OUT/report.md with the figures and
 pictures. Some minutes on two cores; no GPU and no display needed."""
 
 ENV, ARM = "robosuite/Lift-v1", "robosuite_panda"
@@ -43,6 +44,7 @@ class DemoConfig:
     demonstrations: int = 50  # episodes of the scripted expert
     noise: float = 0.2  # std of the noise on its actions
     steps: int = 5_000  # gradient updates of behaviour cloning
+    interactions: int = 1_500  # control steps of online fine-tuning
     episodes: int = 20  # evaluation episodes
     serve_episodes: int = 5  # episodes served at control rate
     seed: int = 0  # of everything
@@ -74,6 +76,7 @@ def main(argv: Sequence[str]) -> int:
     torch.set_num_threads(1)
     demo = _Demo(config, Console(highlight=False))
     _learn(demo)
+    _finetune(demo)
     evaluation = _evaluate(demo)
     parity = _export(demo)
     served = _serve(demo)
@@ -136,10 +139,22 @@ def _learn(demo: _Demo) -> None:
             command(rest)
 
 
+def _finetune(demo: _Demo) -> None:
+    c = demo.config
+    words = ["finetune", "awac", "--start", str(c.out / "run"), "--out", str(c.out / "online")]
+    words += ["--steps", str(c.interactions), "--warmup", str(c.interactions // 3)]
+    words += ["--critic-warmup", str(c.interactions // 3), "--episode-steps", "120", "--seed", str(c.seed)]
+    words += ["--agent.actor-hidden", "256", "256", "--agent.squash-mean", "--agent.dropout", "0.1"]
+    words += ["--agent.batch-size", "256", "--agent.ema", "0.999", "--eval-every", str(c.interactions)]
+    words += ["--eval-episodes", "5"]
+    with demo.step("5. fine-tune over the bridge", words) as rest:
+        finetuning.main(rest)
+
+
 def _evaluate(demo: _Demo) -> Evaluation:
     c = demo.config
-    words = ["evaluate", str(c.out / "run"), "--episodes", str(c.episodes), "--episode-steps", "120"]
-    with demo.step("5. evaluate", words) as rest:
+    words = ["evaluate", str(c.out / "online"), "--episodes", str(c.episodes), "--episode-steps", "120"]
+    with demo.step("6. evaluate", words) as rest:
         config = parse(evaluate.EvaluateConfig, rest, prog="robot-rl evaluate", description="")
         policy, found = evaluate.run(config)
         evaluate.print_evaluation(demo.console, config, policy, found)
@@ -148,7 +163,7 @@ def _evaluate(demo: _Demo) -> Evaluation:
 
 def _export(demo: _Demo) -> float:
     bundle = demo.config.out / "bundle"
-    with demo.step("6. export", ["export", str(demo.config.out / "run"), "--out", str(bundle)]) as rest:
+    with demo.step("7. export", ["export", str(demo.config.out / "online"), "--out", str(bundle)]) as rest:
         exporting.main(rest)
     return Policy.load(bundle).contract.parity.max_abs
 
@@ -157,7 +172,7 @@ def _serve(demo: _Demo) -> ServeReport:
     c = demo.config
     words = ["serve", str(c.out / "bundle"), "--arm", ARM, "--episodes", str(c.serve_episodes)]
     words += ["--episode-steps", "120", "--record", str(c.out / "sessions"), "--plot", str(c.out / "timing.png")]
-    with demo.step("7. serve", words) as rest:
+    with demo.step("8. serve", words) as rest:
         config = parse(serving.ServeConfig, rest, prog="robot-rl serve", description="")
         report = serving.run(config)
         plot_timing(report, c.out / "timing.png")
@@ -168,7 +183,7 @@ def _serve(demo: _Demo) -> ServeReport:
 def _film(demo: _Demo) -> str:
     """Render one episode of the exported policy; returns the report's line about it."""
     bundle, target = demo.config.out / "bundle", demo.config.out / "rollout.gif"
-    demo.console.rule("[bold]8. film one episode", align="left")
+    demo.console.rule("[bold]9. film one episode", align="left")
     policy = Policy.load(bundle)
     try:
         env = make_env(ENV, render_mode="rgb_array", width=320, height=240, max_episode_steps=80)
@@ -212,7 +227,13 @@ def _report(demo: _Demo, found: Evaluation, parity: float, served: ServeReport, 
 | commands changed by the supervisor | {changed} of {served.ticks} |
 
 ## Learning
+From the demonstrations:
+
 ![learning curve](run/learning_curve.png)
+
+Over the bridge, {demo.config.interactions:,} control steps of the robot's own:
+
+![online learning curve](online/learning_curve.png)
 
 ## Control
 ![tick timing](timing.png)
