@@ -158,7 +158,7 @@ def load_policy(path: Path, *, device: str = "cpu") -> TrainedPolicy:
         stats=agent.stats,
         step=agent.updates,
         algorithm=str(config["algorithm"]),
-        data=Path(str(train.get("data", ""))),
+        data=Path(str(train.get("data") or "")),
         run=folder.parents[1],
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +100,8 @@ class OnlineRun:
     """
 
     def __init__(self, config: FinetuneConfig) -> None:
+        data = _data_folder(config)
+        config = replace(config, data=None if data is None else data.absolute())  # `export` finds it from anywhere
         self.config = config
         device = pick_device(config.device)
         resumed = _resumed(config, device)
@@ -219,8 +221,7 @@ def _resumed(config: FinetuneConfig, device: str) -> tuple[Agent, dict[str, Tens
 
 def _prepare(config: FinetuneConfig, device: str, resumed: Agent | None) -> tuple[Env, Agent, list[Episode]]:
     """Environment, agent and logged episodes, checked against each other."""
-    data = _data_folder(config)
-    dataset = None if data is None else load_dataset(data)
+    dataset = None if config.data is None else load_dataset(config.data)
     episodes = [] if dataset is None else list(dataset)
     if resumed is not None:
         spec = resumed.spec
@@ -259,9 +260,7 @@ def _first_agent(config: FinetuneConfig, spec: Spec, episodes: list[Episode], de
 
 
 def _data_folder(config: FinetuneConfig) -> Path | None:
-    if config.offline_share == 0:
-        return None if config.data is None else config.data
-    if config.data is not None or config.start is None:
+    if config.data is not None or config.start is None or config.offline_share == 0:
         return config.data
     folder = load_policy(config.start).data
     if not folder.exists():

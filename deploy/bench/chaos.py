@@ -330,9 +330,9 @@ def _markdown(config: ChaosConfig, outcomes: list[Outcome]) -> str:
         "# Chaos on the bridge",
         "",
         f"One actor process at {config.rate_hz:g} transitions/s, one learner process, loopback. Recovery: from the end "
-        f"of a fault (for a kill, from the restart of the process, its start-up included) until all that was taken by "
-        f"then, and one more, is durable. Felt: pieces of the stream spoiled, transitions turned away by a full disk, or "
-        f"faults. "
+        f"of a fault (for a kill, from the restart of the process, its start-up included) until all that was taken "
+        f"by then, and one more, is durable. Felt: pieces of the stream spoiled, transitions turned away by a full "
+        f"disk, or faults. "
         f"Machine: {machine()}, load average {os.getloadavg()[2]:.1f}.",
         "",
         "| " + " | ".join(COLUMNS) + " |",

@@ -28,9 +28,9 @@ from robot_rl.errors import ConfigError, EnvError
 from robot_rl.evaluate import Evaluation
 from sim.commands import record
 
-DESCRIPTION = """Make demonstrations of a Panda lifting a cube, clone them, fine-tune over the bridge, evaluate, export to
-ONNX and serve the policy at 20 Hz behind the safety supervisor. Prints each command and leaves OUT/report.md with the figures and
-pictures. Some minutes on two cores; no GPU and no display needed."""
+DESCRIPTION = """Make demonstrations of a Panda lifting a cube, clone them, fine-tune over the bridge, evaluate, export
+to ONNX and serve the policy at 20 Hz behind the safety supervisor. Prints each command and leaves OUT/report.md
+with the figures and pictures. Some minutes on two cores; no GPU and no display needed."""
 
 ENV, ARM = "robosuite/Lift-v1", "robosuite_panda"
 MARKER = ".robot-rl-demo"

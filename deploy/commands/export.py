@@ -18,6 +18,7 @@ from robot_rl.checkpoint import TrainedPolicy, load_policy
 from robot_rl.config import parse
 from robot_rl.console import key_value_table, print_json
 from robot_rl.data.dataset import load_dataset
+from robot_rl.data.replay_log import ReplayLog
 from robot_rl.errors import ConfigError, SpecMismatch
 from robot_rl.spec import Array
 
@@ -62,13 +63,15 @@ def main(argv: Sequence[str]) -> int:
     console = Console(highlight=False)
     console.print(key_value_table(str(config.out), _rows(contract, config.out)))
     if recorded is None:
-        console.print(f"[yellow]note[/] the dataset {trained.data} is gone: compared on random observations only")
+        console.print("[yellow]note[/] the data it learned from are gone: compared on random observations only")
     console.print(f"next: robot-rl serve {config.out} --arm NAME", markup=False)
     return 0
 
 
 def recorded_observations(trained: TrainedPolicy, data: Path | None, samples: int) -> Array | None:
-    """Up to `samples` observations of the policy's dataset, (N, S), spread over it; None where it is gone.
+    """Up to `samples` observations of the policy's dataset, or else of its online phase, (N, S), spread over it.
+
+    None where both are gone.
 
     Args:
         trained: The policy, which names its dataset.
@@ -81,7 +84,7 @@ def recorded_observations(trained: TrainedPolicy, data: Path | None, samples: in
     """
     folder = data or trained.data
     if data is None and not (folder / "data" / "metadata.json").is_file():
-        return None
+        return _lived_through(trained, samples)
     dataset = load_dataset(folder)
     if dataset.spec.observation != trained.spec.observation:
         found = trained.spec.differences(dataset.spec, "the policy", str(folder))
@@ -90,6 +93,17 @@ def recorded_observations(trained: TrainedPolicy, data: Path | None, samples: in
     share = max(1, dataset.total_steps // samples)
     rows = (episode.observations[::share] for episode in dataset)
     return np.concatenate(list(itertools.chain(rows)))[:samples]
+
+
+def _lived_through(trained: TrainedPolicy, samples: int) -> Array | None:
+    """Observations of the run's own online phase; None where it had none."""
+    folder = trained.run / "transitions"
+    if not folder.is_dir():
+        return None
+    log = ReplayLog(folder, trained.spec)
+    rows = log.read()
+    log.close()
+    return np.ascontiguousarray(rows["obs"][:: max(1, len(rows) // samples)][:samples]) if len(rows) else None
 
 
 def _facts(contract: Contract) -> dict[str, object]:
