@@ -331,9 +331,8 @@ def _markdown(config: ChaosConfig, outcomes: list[Outcome]) -> str:
         "",
         f"One actor process at {config.rate_hz:g} transitions/s, one learner process, loopback. Recovery: from the end "
         f"of a fault (for a kill, from the restart of the process, its start-up included) until all that was taken by "
-        f"then, and one more, is durable. Felt: pieces of the stream spoiled, transitions turned away by a full disk, or "
-        f"faults. "
-        f"Machine: {machine()}, load average {os.getloadavg()[2]:.1f}.",
+        f"then, and one more, is durable. Felt: pieces of the stream spoiled, transitions turned away by a full "
+        f"disk, or faults. Machine: {machine()}, load average {os.getloadavg()[2]:.1f}.",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),

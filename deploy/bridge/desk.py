@@ -9,6 +9,8 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
+
 from deploy.bridge import messages as m
 from deploy.bridge.peers import ALIVE_S, Peer
 from robot_rl.data.replay_log import ReplayLog
@@ -180,6 +182,10 @@ class Desk:
         self.counters["replayed"] += message.count - new
         self.counters["stored"] += new
         if new:
+            bad = sum(int((~np.isfinite(rows[name])).any(axis=-1).sum()) for name in ("obs", "action", "next_obs"))
+            if bad:  # stored all the same: the trainer decides, and exactly once stays exactly once
+                self.counters["not_finite"] += bad
+                _log.warning("actor '%s' sent %d arrays with NaN or infinity", peer.name, bad)
             peer.received += new
             self._undurable.append((len(self.log), peer, message.sequence + message.count))
 
