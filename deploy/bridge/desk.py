@@ -19,6 +19,7 @@ from robot_rl.errors import DataError, SpecMismatch
 from robot_rl.spec import Spec
 
 MAX_PEERS = 4096
+_NOT_A_SPEC = (SpecMismatch, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
 WEIGHTS_AGAIN_S = 1.0  # an actor that has not said it has the newest weights gets them again
 
 _log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class Desk:
                 "the learner",
                 "Start both with the same robot and task.",
             )
-        except (SpecMismatch, ValueError, TypeError, RecursionError) as error:
+        except _NOT_A_SPEC as error:
             self.counters["refused"] += 1
             self.refuse(route, str(error)[:4000])
             return
