@@ -252,9 +252,14 @@ def _kill(stage: _Stage, *roles: str) -> None:
 
 
 def _fill_disk(stage: _Stage, role: str, dice: random.Random) -> None:
+    """The actor's fills up while the learner is away: else segments that it has stored are used again."""
+    if role == "actor":
+        stage.kill("learner")
     stage.signal(role, signal.SIGUSR1)
     time.sleep(dice.uniform(0.3, 0.9))
     stage.signal(role, signal.SIGUSR2)
+    if role == "actor":
+        stage.start("learner")
 
 
 def _jump_clocks(stage: _Stage) -> None:
