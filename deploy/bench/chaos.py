@@ -252,9 +252,14 @@ def _kill(stage: _Stage, *roles: str) -> None:
 
 
 def _fill_disk(stage: _Stage, role: str, dice: random.Random) -> None:
+    """The actor's fills up while the learner is away: else segments that it has stored are used again."""
+    if role == "actor":
+        stage.kill("learner")
     stage.signal(role, signal.SIGUSR1)
     time.sleep(dice.uniform(0.3, 0.9))
     stage.signal(role, signal.SIGUSR2)
+    if role == "actor":
+        stage.start("learner")
 
 
 def _jump_clocks(stage: _Stage) -> None:
@@ -330,10 +335,9 @@ def _markdown(config: ChaosConfig, outcomes: list[Outcome]) -> str:
         "# Chaos on the bridge",
         "",
         f"One actor process at {config.rate_hz:g} transitions/s, one learner process, loopback. Recovery: from the end "
-        f"of a fault (for a kill, from the restart of the process, its start-up included) until all that was taken "
-        f"by then, and one more, is durable. Felt: pieces of the stream spoiled, transitions turned away by a full "
-        f"disk, or faults. "
-        f"Machine: {machine()}, load average {os.getloadavg()[2]:.1f}.",
+        f"of a fault (for a kill, from the restart of the process, its start-up included) until all that was taken by "
+        f"then, and one more, is durable. Felt: pieces of the stream spoiled, transitions turned away by a full "
+        f"disk, or faults. Machine: {machine()}, load average {os.getloadavg()[2]:.1f}.",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),

@@ -9,6 +9,8 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
+
 from deploy.bridge import messages as m
 from deploy.bridge.peers import ALIVE_S, Peer
 from robot_rl.data.replay_log import ReplayLog
@@ -17,6 +19,7 @@ from robot_rl.errors import DataError, SpecMismatch
 from robot_rl.spec import Spec
 
 MAX_PEERS = 4096
+_NOT_A_SPEC = (SpecMismatch, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
 WEIGHTS_AGAIN_S = 1.0  # an actor that has not said it has the newest weights gets them again
 
 _log = logging.getLogger(__name__)
@@ -124,7 +127,7 @@ class Desk:
                 "the learner",
                 "Start both with the same robot and task.",
             )
-        except (SpecMismatch, ValueError, TypeError, RecursionError) as error:
+        except _NOT_A_SPEC as error:
             self.counters["refused"] += 1
             self.refuse(route, str(error)[:4000])
             return
@@ -180,6 +183,10 @@ class Desk:
         self.counters["replayed"] += message.count - new
         self.counters["stored"] += new
         if new:
+            bad = sum(int((~np.isfinite(rows[name])).any(axis=-1).sum()) for name in ("obs", "action", "next_obs"))
+            if bad:  # stored all the same: the trainer decides, and exactly once stays exactly once
+                self.counters["not_finite"] += bad
+                _log.warning("actor '%s' sent %d arrays with NaN or infinity", peer.name, bad)
             peer.received += new
             self._undurable.append((len(self.log), peer, message.sequence + message.count))
 

@@ -72,7 +72,7 @@ class PolicyLoader:
                 return
             try:
                 policy = self._build(weights)
-            except RobotRLError as error:
+            except Exception as error:  # whatever came over the wire, this thread goes on with the next
                 self.rejected += 1
                 self.trouble = str(error)
                 _log.warning("weights %d rejected: %s", weights.version, error)

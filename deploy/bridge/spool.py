@@ -26,6 +26,7 @@ import shutil
 import struct
 import threading
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,7 +124,10 @@ class Spool:
         self._end = end + 4
         self._taken = sequence + 1
         if self._sync_ms <= 0:
-            self._sync()
+            try:
+                self._sync()
+            except OSError as error:
+                raise _disk_error(self.folder, error) from error
         return sequence
 
     def read(self, start: int, limit: int) -> tuple[bytes, int]:
@@ -235,7 +239,8 @@ class Spool:
         finally:
             os.close(current)
         if self._sync_ms > 0 and not (spare := self.folder / SPARE_FILE).exists():
-            _fill(spare.with_suffix(".next"), 0, self._segment_size, sync=True).rename(spare)
+            with suppress(OSError):  # the disk is full: the tick that needs a new segment will say so
+                _fill(spare.with_suffix(".next"), 0, self._segment_size, sync=True).rename(spare)
 
     def _recover(self) -> None:
         """Find the last whole record; what a power cut left behind it is overwritten."""
@@ -261,6 +266,9 @@ class Spool:
         noted = os.pread(self._ack_fd, 8, 0)
         known = struct.unpack("<Q", noted)[0] if len(noted) == 8 else 0
         self._acknowledged = min(max(known, self._segments[0]), self._taken)
+        os.pwrite(
+            self._ack_fd, struct.pack("<Q", self._acknowledged), 0
+        )  # so that its block is there when disks fill up
 
     def _sound_records(self, first: int) -> int:
         if not self._file(first).exists():
@@ -328,8 +336,12 @@ def _fill(file: Path, start: int, stop: int, *, sync: bool = False) -> Path:
     with file.open("r+b" if start else "wb", buffering=0) as handle:
         handle.seek(start)
         rest = memoryview(bytes(max(0, stop - start)))
-        while rest:
-            rest = rest[handle.write(rest) :]
+        try:
+            while rest:
+                rest = rest[handle.write(rest) :]
+        except OSError:
+            handle.truncate(start)  # give back what there was
+            raise
         if sync:
             os.fdatasync(handle.fileno())
     return file

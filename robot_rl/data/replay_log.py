@@ -180,10 +180,10 @@ class ReplayLog:
     # Writing
 
     def _write(self, session: bytes, first: int, rows: Rows) -> None:
-        if self._end >= self._segment_bytes:
-            self._rotate()
         body = rows.view(np.uint8).data
         try:
+            if self._end >= self._segment_bytes:
+                self._rotate()
             end = append_whole(self._fd, (frame_header(session, first, len(rows), body), body), self._end)
         except OSError as error:
             raise DataError(
@@ -198,8 +198,9 @@ class ReplayLog:
         with self._io:
             os.fdatasync(self._fd)
             self._durable = self._count
-            self._close_segment()
-            self._open_segment(self._count)
+            full = self._fd
+            self._open_segment(self._count)  # if the disk takes no new file, the old one stays
+            os.close(full)
             sync_folder(self.path)
 
     def _shorten(self, frame: int, kept: int) -> None:

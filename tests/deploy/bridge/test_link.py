@@ -145,6 +145,19 @@ def test_weights_arrive_newest_only_and_are_swapped_by_the_actor(
     assert late.policy_version == 2001
 
 
+def test_a_resumed_learner_may_have_older_weights(start_hub: StartHub, start_link: StartLink, bundle: Bundle) -> None:
+    folder, contract = bundle
+    hub = start_hub(spec=contract.spec)
+    link = start_link(hub.address, spec=contract.spec)
+    hub.publish_weights(restamped(folder, 2000), 2000)
+    assert eventually(lambda: link.take_policy() and link.policy_version == 2000)
+    hub.close()
+    resumed = LearnerHub(hub.address, hub.log)
+    resumed.publish_weights(restamped(folder, 1500), 1500)  # its checkpoint was that old
+    assert eventually(lambda: link.take_policy() and link.policy_version == 1500)
+    resumed.close()
+
+
 @pytest.mark.parametrize("wrong", ["not a model", "version", "spec"])
 def test_weights_that_do_not_fit_are_not_run_and_age_the_policy(
     start_hub: StartHub, start_link: StartLink, bundle: Bundle, wrong: str
@@ -257,14 +270,18 @@ def test_a_full_spool_stops_the_arm_and_goes_on_when_it_is_read(start_hub: Start
 
 
 def test_shapes_that_numpy_would_stretch_are_refused(start_hub: StartHub, start_link: StartLink) -> None:
-    link = start_link(start_hub().address)
+    hub = start_hub()
+    link = start_link(hub.address)
     with pytest.raises(
         BridgeError, match=r"next observation \(\(1,\), \(2,\), \(3,\)\); the spec has \(\(3,\), \(2,\), \(3,\)\)"
     ):
         link.publish(np.zeros(1, np.float32), np.zeros(2, np.float32), 0.0, np.zeros(3, np.float32))
     strided: Any = np.arange(6, dtype=np.float64)[::2]
     link.publish(strided, np.zeros(2, np.float32), math.pi, strided)
+    link.publish(strided, np.full(2, np.nan), 0.0, strided)  # stored, and told
     assert link.drain(20)
+    assert hub.new_rows(0)["obs"].tolist() == [[0.0, 2.0, 4.0]] * 2
+    assert hub.counters["not_finite"] == 1
 
 
 def test_noise_on_the_socket_is_counted_and_ignored(start_hub: StartHub, start_link: StartLink) -> None:

@@ -13,6 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.bridge import messages as m
+from deploy.bridge.desk import Desk
+from robot_rl.data.replay_log import ReplayLog
+from tests.deploy.bridge.made import make_spec
 
 VECTORS = Path(__file__).with_name("protocol_vectors.json")
 ACTOR, LEARNER = bytes(range(16)), bytes(range(16, 32))
@@ -161,6 +164,38 @@ def fuzz(examples: int) -> None:
         survives(fields(name, **{known[len(key) % len(known)]: value}))
 
     run()
+
+
+def changed(raw: Any, path: list[int], value: Any) -> Any:
+    """`raw` with the value at some place replaced."""
+    if not path or not isinstance(raw, dict | list) or not raw:
+        return value
+    keys = sorted(raw) if isinstance(raw, dict) else range(len(raw))
+    key = keys[path[0] % len(raw)]
+    inner = changed(raw[key], path[1:], value)
+    return raw | {key: inner} if isinstance(raw, dict) else [*raw[:key], inner, *raw[key + 1 :]]
+
+
+json_value = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def test_whatever_spec_an_actor_claims_is_welcomed_or_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    desk = Desk(ReplayLog(tmp_path_factory.mktemp("log"), make_spec()))
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.lists(st.integers(0, 9), max_size=4), json_value)
+    def run(path: list[int], value: Any) -> None:
+        spec = json.dumps(changed(make_spec().to_dict(), path, value)).encode()
+        desk.take(b"route", m.Hello(session=ACTOR, sequence=0, name="n", spec=spec, oldest=0), 0.0)
+        _, answer = desk.out.pop()
+        assert isinstance(answer, m.Welcome | m.Refusal)
+
+    run()
+    desk.log.close()
 
 
 def test_arbitrary_bytes_are_a_bad_message_or_a_message() -> None:
