@@ -153,6 +153,9 @@ def serve(
     try:
         policy.act(arm.read().obs)  # the first call is slow
         supervisor.arm(arm.read(), time.monotonic())
+        if not simulated and supervisor.standing is not None:
+            arm.command(supervisor.standing)  # drivers take control with the first command, which is slow
+            supervisor.arm(arm.read(), time.monotonic())
         with interrupt_sets(station.ending), signals(station), _no_garbage_collection(), loop.watchdog:
             ending = loop.run(ticks, plan.episodes)
     finally:

@@ -113,6 +113,13 @@ class Supervisor:
         self._ever_armed = True
         self._latched = ()
 
+    @property
+    def standing(self) -> NDArray[np.float64] | None:
+        """The command that asks for no motion, (A,); None before arming."""
+        if not self._ever_armed:
+            return None
+        return self._hand_out() if self._joint_guard is not None else np.zeros(self.action_dim)
+
     def stop(self, reason: Reason = Reason.OPERATOR, where: str = "stop") -> None:
         """Latch the stop; the next `check` begins to bring the arm to rest. Callable from any thread."""
         if not self._latched:
@@ -232,12 +239,15 @@ class Supervisor:
         if findings and findings[-1].reason is not Reason.LATCHED:
             for reason in {f.reason for f in findings}:  # a tick counts once for each reason
                 self.reasons[reason] += 1
+        return Decision(self._hand_out(), verdict, findings)
+
+    def _hand_out(self) -> NDArray[np.float64]:
         if self._tool_guard is not None:
-            return Decision(self._tool_guard.action, verdict, findings)
+            return self._tool_guard.action
         guard, command = self._joint_guard, self._command
         if guard is not None:
             command[:] = guard.position if self._gripper is None else [*guard.position, self._gripper.width]
-        return Decision(command, verdict, findings)
+        return command
 
 
 def _finite(values: list[float]) -> bool:

@@ -1,0 +1,257 @@
+"""The operator's station, the watchdog, interpolation, and what the system is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deploy.arms.config import load_arm
+from deploy.arms.registry import make_arm
+from deploy.commands import operator as operator_command
+from deploy.contract import Contract
+from deploy.controller import ServePlan, serve
+from deploy.interpolate import Interpolator
+from deploy.realtime import RealtimePlan, realtime
+from deploy.report import Ending
+from deploy.safety.decision import Decision, Reason, Verdict
+from deploy.safety.supervisor import Supervisor
+from deploy.station import Station, socket_at, tell
+from deploy.watchdog import Watchdog
+from robot_rl.errors import ConfigError, RobotRLError
+
+Bundle = tuple[Path, Contract]
+
+
+class Wanders:
+    """Asks for a slow swing around the pose it saw first."""
+
+    def __init__(self, contract: Contract, *, hangs_at: int = -1) -> None:
+        self.contract, self.calls, self.hangs_at = contract, 0, hangs_at
+        self.home: Any = None
+
+    def act(self, obs: Any) -> Any:
+        self.home = np.array(obs[:7]) if self.home is None else self.home
+        self.calls += 1
+        if self.calls == self.hangs_at:
+            time.sleep(0.5)
+        return self.home + 0.1 * np.sin(0.05 * self.calls)
+
+    def warm_up(self) -> None:
+        pass
+
+
+@pytest.fixture
+def arm() -> Generator[Any]:
+    made = make_arm(load_arm("virtual"), episode_steps=100_000)
+    made.connect()
+    yield made
+    made.close()
+
+
+def limits(**changed: Any) -> Any:
+    return replace(load_arm("virtual").limits(), **changed)
+
+
+def drive(bundle: Bundle, arm: Any, station: Station, on_tick: Any, **options: Any) -> Any:
+    policy: Any = Wanders(bundle[1])
+    supervisor = Supervisor(options.pop("limits", None) or limits())
+    plan = ServePlan(duration_s=options.pop("ticks", 400) / 50, paced=False, **options)
+    return serve(policy, arm, supervisor, plan, station=station, on_tick=on_tick)
+
+
+@pytest.mark.parametrize("how", ["signal", "socket", "call"])
+def test_emergency_stop_brakes_from_the_very_next_tick(bundle: Bundle, arm: Any, how: str, tmp_path: Path) -> None:
+    station, seen = Station(), list[Decision]()
+    path = tmp_path / "op"
+
+    def press(*heard: Any) -> None:
+        seen.append(replace(heard[2], command=heard[2].command.copy()))
+        if len(seen) == 60:
+            if how == "signal":
+                os.kill(os.getpid(), signal.SIGUSR1)
+            elif how == "socket":
+                assert tell(path, "stop") == "ok"
+            else:
+                station.press("key")
+
+    with socket_at(station, path if how == "socket" else None):
+        report = drive(bundle, arm, station, press)
+    assert report.ending is Ending.STOPPED
+    assert "emergency stop" in report.stop_causes[0]
+    assert seen[59].verdict is not Verdict.STOPPED
+    assert all(d.verdict is Verdict.STOPPED for d in seen[60:])
+    steps = np.abs(np.diff([d.command for d in seen[58:]], axis=0)) * 50
+    assert (np.diff(steps[1:], axis=0) <= 1e-9).all()  # slower from the first tick on
+    assert not steps[-1].any()
+    assert not path.exists()
+
+
+def test_an_armed_again_stop_goes_on_and_an_unfit_arm_stays_stopped(bundle: Bundle, arm: Any) -> None:
+    station, verdicts = Station(), list[Verdict]()
+
+    def act(*heard: Any) -> None:
+        verdicts.append(heard[2].verdict)
+        match len(verdicts):
+            case 50:
+                station.press("key")
+            case 120:
+                assert station.status.startswith("stopped: emergency stop (key)")
+                station.ask_to_arm()
+            case _:
+                pass
+
+    report = drive(bundle, arm, station, act, wait_for_arm=True, ticks=200)
+    assert report.ending is Ending.DURATION
+    assert set(verdicts[55:119]) == {Verdict.STOPPED}
+    assert Verdict.STOPPED not in verdicts[122:]
+    assert station.status == "running"
+
+
+def test_without_signs_of_the_operator_the_arm_holds(bundle: Bundle, arm: Any) -> None:
+    station, verdicts = Station(), list[Verdict]()
+
+    def act(*heard: Any) -> None:
+        verdicts.append(heard[2].verdict)
+        if len(verdicts) == 20:
+            station.beat()
+
+    report = drive(bundle, arm, station, act, limits=limits(operator_timeout_s=5.0), ticks=40)
+    assert set(verdicts[:20]) == {Verdict.HELD}
+    assert Verdict.HELD not in verdicts[20:]
+    assert report.reasons[Reason.OPERATOR_SILENT.value] == 20
+
+
+def test_a_hanging_policy_is_held_by_the_watchdog_and_stays_stopped(bundle: Bundle, arm: Any) -> None:
+    held: list[float] = []
+
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(arm, name)
+
+        def hold(self) -> None:
+            held.append(time.monotonic())
+
+    policy: Any = Wanders(bundle[1], hangs_at=30)
+    watched: Any = Watched()
+    plan = ServePlan(duration_s=4.0)
+    report = serve(policy, watched, Supervisor(limits(policy_timeout_s=0.1)), plan)
+    assert report.ending is Ending.STOPPED
+    assert "policy took too long (a tick took over" in report.stop_causes[0]
+    assert len(held) == 2  # by the watchdog, and at the end
+    assert held[1] - held[0] > 0.1  # while the policy still hung
+
+
+@pytest.mark.parametrize(
+    ("overrun", "ending"), [("skip", Ending.DURATION), ("hold", Ending.DURATION), ("stop", Ending.STOPPED)]
+)
+def test_overruns_go_on_hold_or_stop(bundle: Bundle, arm: Any, overrun: Any, ending: Ending) -> None:
+    policy: Any = Wanders(bundle[1], hangs_at=10)
+    report = serve(policy, arm, Supervisor(limits(overrun=overrun)), ServePlan(duration_s=1.0))
+    assert report.ending is ending
+    assert report.missed > (0 if overrun == "stop" else 10)
+    assert (Reason.OVERRUN.value in report.reasons) == (overrun != "skip")
+
+
+def test_the_operator_s_command_speaks_to_the_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    station, path = Station(), tmp_path / "op"
+    with socket_at(station, path):
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert operator_command.main([str(path), "stop"]) == 0
+        assert station.stop_cause == "socket"
+        assert operator_command.main([str(path), "arm"]) == 0
+        assert station.wants_arm
+        assert operator_command.main([str(path), "status"]) == 0
+        assert tell(path, "dance").startswith("unknown 'dance'; known: stop, arm")
+        assert operator_command.main([str(path), "end"]) == 0
+        with pytest.raises(ConfigError, match="Cannot open the operator's socket"), socket_at(Station(), path):
+            pass
+    assert station.ending.is_set()
+    assert capsys.readouterr().out.split() == ["ok", "ok", "starting", "ok"]
+    with pytest.raises(RobotRLError, match="Nobody answers"):
+        tell(path, "stop")
+
+
+def test_the_watchdog_bites_once_in_time_and_sleeps_on_command() -> None:
+    bites: list[float] = []
+    with Watchdog(0.2, bites.append) as dog:
+        time.sleep(0.3)
+        assert not bites  # never kicked: nothing has begun
+        dog.kick()
+        dog.sleep()
+        time.sleep(0.3)
+        assert not bites
+        dog.kick()
+        time.sleep(0.6)
+    assert len(bites) == 1
+    with Watchdog(0.0, bites.append):
+        pass
+
+
+def commands(mode: Any, actions: list[float], many: int = 4) -> list[float]:
+    path, out = Interpolator(mode, many, 1), list[float]()
+    for action in actions:
+        assert path.due
+        path.aim(np.array([action], np.float32))
+        out += [float(path.next()[0]) for _ in range(many)]
+    return out
+
+
+def test_interpolation_by_hand() -> None:
+    assert commands("step", [0, 4]) == [0, 0, 0, 0, 4, 4, 4, 4]
+    assert commands("linear", [0, 4]) == [0, 0, 0, 0, 1, 2, 3, 4]
+    smooth = commands("min_jerk", [0, 4, 4, 4], many=100)
+    assert smooth[199] == pytest.approx(4)
+    assert smooth[299] == pytest.approx(4)
+    # the quintic from rest to arriving at the target's own speed: 10h - 4v at s^3 and so on, h = v = 4
+    assert smooth[149] == pytest.approx(4 * (6 * 0.5**3 - 8 * 0.5**4 + 3 * 0.5**5))
+    speed = np.diff(smooth)
+    assert np.abs(np.diff(speed)).max() < 0.02  # no kink where segments meet
+
+
+def test_a_nan_passes_through_for_its_period_and_leaves_no_trace() -> None:
+    out = commands("min_jerk", [0, 1, np.nan, 2], many=2)
+    assert np.isnan(out[4:6]).all()
+    assert np.isfinite(out[6:]).all()
+    assert out[-1] == pytest.approx(2)
+
+
+def test_fast_commands_on_the_simulator_keep_the_policy_s_rate(bundle: Bundle, tmp_path: Path) -> None:
+    config = load_arm("virtual")
+    fast = replace_rate(config, 250.0)
+    arm: Any = make_arm(fast, episode_steps=20)
+    arm.connect()
+    assert arm.spec.rate_hz == 50
+    policy: Any = Wanders(bundle[1])
+    plan = ServePlan(episodes=1, paced=False, commands_per_step=5, interpolation="min_jerk")
+    report = serve(policy, arm, Supervisor(fast.limits()), plan)
+    arm.close()
+    assert (report.ticks, policy.calls) == (100, 21)  # one call before the loop
+
+
+def replace_rate(config: Any, command_rate_hz: float) -> Any:
+    import msgspec
+
+    return msgspec.structs.replace(config, command_rate_hz=command_rate_hz)
+
+
+def test_what_the_system_grants_is_said_and_given_back() -> None:
+    cores = os.sched_getaffinity(0)
+    core = min(cores)
+    with realtime(RealtimePlan(core=core)) as said:
+        assert os.sched_getaffinity(0) == {core}
+    assert said == [f"core {core}: yes"]
+    assert os.sched_getaffinity(0) == cores
+    with realtime(RealtimePlan(core=100_000)) as said:
+        assert said == ["core 100000: refused (Invalid argument)"]
+    assert threading.current_thread() is threading.main_thread()
+    assert json.dumps(said)
