@@ -7,14 +7,22 @@ import numpy as np
 import pytest
 import torch
 
+from robot_rl.algorithms.registry import CONFIGS
+from robot_rl.bench.jobs import robot_rl, run_jobs
+from robot_rl.bench.online import OnlineRecipe, interactions_to
 from robot_rl.bench.plain_awac import PlainAWAC
 from robot_rl.bench.update import UpdateBenchConfig, measure
 from robot_rl.cli import main
+from robot_rl.config import from_mapping, load_yaml
 from robot_rl.data.dataset import write_dataset
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Batch
 from robot_rl.envs import env_spec, make_env
+from robot_rl.errors import RobotRLError
 from robot_rl.evaluate import bootstrap_interval, wilson_interval
+from robot_rl.online_run import FinetuneConfig
+
+RECIPES = Path(__file__).parents[1] / "benchmarks" / "recipes"
 
 
 def test_the_update_bench_times_every_contestant() -> None:
@@ -87,3 +95,28 @@ def test_intervals_match_known_values() -> None:
     assert wilson_interval(0, 10)[0] == 0.0
     low, high = bootstrap_interval(np.array([1.0, 1.0, 1.0]))
     assert (low, high) == (1.0, 1.0)
+
+
+def test_a_threshold_counts_from_the_first_of_three_in_a_row() -> None:
+    steps = [0, 5, 10, 15, 20, 25]
+    assert interactions_to(steps, [0.7, 0.9, 0.7, 0.9, 0.9, 0.9], 0.9) == 15
+    assert interactions_to(steps, [0.9, 0.9, 0.7, 0.9, 0.9, 0.7], 0.9) is None
+    assert interactions_to(steps[:2], [1.0, 1.0], 0.9) is None
+
+
+def test_a_failing_job_ends_the_bench_with_what_it_said() -> None:
+    def fails() -> None:
+        robot_rl(["pretrain", "bc", "--data", "nowhere", "--out", "nowhere-run"])
+
+    with pytest.raises(RobotRLError, match="nowhere"):
+        run_jobs("made", {"one": fails, "two": lambda: None}, at_once=1, quiet=True)
+
+
+def test_committed_online_recipes_are_read() -> None:
+    for file in RECIPES.glob("*_online.yaml"):
+        recipe = from_mapping(OnlineRecipe, load_yaml(file), str(file))
+        for parts in recipe.arms.values():
+            algorithm = parts["finetune"]["algorithm"]
+            settings = recipe.finetune | parts["finetune"] | {"data": "d", "out": "o"}
+            defaults = {"agent": CONFIGS[algorithm]()}
+            assert from_mapping(FinetuneConfig, settings, str(file), defaults=defaults).steps == 60_000
