@@ -32,8 +32,8 @@ class LearnerConfig(FinetuneConfig):
     """Learn from the transitions of actors."""
 
     bind: str = DEFAULT_ADDRESS  # address for actors; beyond loopback keys are needed
-    keys: str = ""  # name of this learner's key pair from `robot-rl keys new`; empty on loopback
-    key_folder: Path = DEFAULT_FOLDER  # where `robot-rl keys` keeps them
+    key: str = ""  # name of this learner's key pair from `robot-rl keys new`; empty on loopback
+    keys: Path = DEFAULT_FOLDER  # folder of keys
     publish_every: float = 1.0  # least time between two versions of the weights, s
 
     def __post_init__(self) -> None:

@@ -31,7 +31,7 @@ def checked_address(address: str, *, keyed: bool) -> str:
     if not keyed and not _is_loopback(host):
         raise BridgeError(
             f"{address} is not loopback, and without keys anyone on the network could feed the learner or drive the "
-            f"arm. Make keys (`robot-rl keys new`, `robot-rl keys allow`) and give --keys, or use 127.0.0.1."
+            f"arm. Make keys (`robot-rl keys new`, `robot-rl keys allow`) and give --key, or use 127.0.0.1."
         )
     return address
 

@@ -30,7 +30,7 @@ Step an environment by the learner's newest policy and deliver every transition 
 
 Start it before or after the learner, stop it, start it again: transitions wait in --spool until the learner
 has stored them. The actor stands still while the learner pauses or the policy is older than
---max-policy-age. Beyond this machine: --connect tcp://HOST:PORT --keys NAME --learner NAME."""
+--max-policy-age. Beyond this machine: --connect tcp://HOST:PORT --key NAME --learner NAME."""
 
 REPORT_EVERY_S = 10.0
 
@@ -51,16 +51,16 @@ class ActorConfig:
     max_policy_age: float = 30.0  # s; stand still when the policy was last known to be the newest longer ago; 0 never
     sync_ms: float = 100.0  # a power cut loses at most this much, ms; 0 syncs every transition on the tick
     spool_mib: int = 2048  # most that may wait for the learner, MiB; beyond it the actor stops
-    keys: str = ""  # name of this actor's key pair; needed beyond loopback
-    learner: str = ""  # name of the learner's key
-    key_folder: Path = DEFAULT_FOLDER  # where `robot-rl keys` keeps them
+    key: str = ""  # name of this actor's key pair from `robot-rl keys new`; needed beyond loopback
+    learner: str = ""  # name of the learner's key, as it was allowed here
+    keys: Path = DEFAULT_FOLDER  # folder of keys
     quiet: bool = False  # print nothing but errors
 
     def __post_init__(self) -> None:
         if self.max_policy_age < 0:
             raise ConfigError(f"--max-policy-age is {self.max_policy_age:g} s; it must be 0 (never) or more.")
-        if bool(self.keys) != bool(self.learner):
-            raise ConfigError("--keys and --learner belong together: this actor's key and the learner's.")
+        if bool(self.key) != bool(self.learner):
+            raise ConfigError("--key and --learner belong together: the names of this actor's key and the learner's.")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     env = make_env(config.env, **({} if config.episode_steps is None else {"max_episode_steps": config.episode_steps}))
     spec = env_spec(env)
     stop, said = threading.Event(), [time.monotonic()]
-    keys = Keys(folder=KeyFolder(config.key_folder), own=config.keys, peer=config.learner) if config.keys else None
+    keys = Keys(folder=KeyFolder(config.keys), own=config.key, peer=config.learner) if config.key else None
     link = ActorLink(
         config.connect,
         config.spool,

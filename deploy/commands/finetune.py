@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from deploy.bridge.address import checked_address
 from deploy.bridge.keys import KeyFolder, Keys
 from deploy.bridge.learner import LearnerHub
 from deploy.dashboard import Dashboard
@@ -101,9 +102,10 @@ def serve_actors(
         The last evaluation's scalars, and whether all interactions were taken.
     """
     torch.set_num_threads(config.threads)
+    checked_address(config.bind, keyed=bool(config.key))  # before anything is written
+    keys = Keys(folder=KeyFolder(config.keys), own=config.key) if config.key else None
     run = OnlineRun(config)
     try:
-        keys = Keys(folder=KeyFolder(config.key_folder), own=config.keys) if config.keys else None
         hub = LearnerHub(config.bind, run.log, keys=keys)
         try:
             with Dashboard(f"{config.algorithm} -> {config.out}", config.steps, quiet=quiet) as dashboard:

@@ -17,7 +17,7 @@ DESCRIPTION = """Learn from the transitions of any number of actors, in other pr
 
 Every transition is in RUN2/transitions before its actor may forget it. Ctrl-C, or a crash, loses none:
 --resume goes on from the last checkpoint and takes up all that arrived since. Beyond this machine, bind to
-tcp://HOST:PORT with --keys; see docs/bridge.md."""
+tcp://HOST:PORT with --key; see docs/bridge.md."""
 
 
 def main(argv: Sequence[str]) -> int:
