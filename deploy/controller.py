@@ -256,7 +256,7 @@ class _Loop:
     def rehearse(self) -> None:
         """The parts of a tick that have no effect, shortly before it: what they touch is in the caches then."""
         if self.seen is not None:
-            self.supervisor.look(self.seen, time.monotonic())
+            self.supervisor.rehearse(self.seen, time.monotonic())
         self.policy.warm_up()
 
     def alarms(self, now_s: float) -> tuple[Finding, ...]:

@@ -28,8 +28,14 @@ class RealtimePlan:
 
 
 @contextmanager
-def realtime(plan: RealtimePlan) -> Generator[list[str]]:
-    """Ask for it, yield what became of each wish, and give everything back."""
+def realtime(plan: RealtimePlan, helper: int | None = None) -> Generator[list[str]]:
+    """Ask for it, yield what became of each wish, and give everything back.
+
+    Args:
+        plan: The wishes, for the calling thread.
+        helper: Native id of a thread that shares Python's lock with it, such as the recorder's: it gets the next
+            lower priority, or an ordinary process could keep it, and so the lock, from running.
+    """
     said: list[str] = []
     cores = os.sched_getaffinity(0)
     policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
@@ -44,6 +50,12 @@ def realtime(plan: RealtimePlan) -> Generator[list[str]]:
                 f"SCHED_FIFO {PRIORITY}", lambda: os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, wish)
             )
         )
+        if helper is not None:
+            below = os.sched_param(PRIORITY - 1)
+            flags = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+            said.append(
+                _try(f"recorder SCHED_FIFO {PRIORITY - 1}", lambda: os.sched_setscheduler(helper, flags, below))
+            )
     try:
         yield said
     finally:

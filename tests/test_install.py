@@ -20,6 +20,11 @@ ROBOT_SIDE = [
     "deploy.controller",
     "deploy.arms.mujoco",
     "deploy.commands.serve",
+    "deploy.commands.replay",
+    "deploy.recorder",
+    "deploy.arms.franka",
+    "deploy.policy_server",
+    "deploy.policy_client",
 ]
 WITHOUT_TORCH = """
 import sys

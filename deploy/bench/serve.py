@@ -69,12 +69,10 @@ def measure(config: ServeBenchConfig) -> dict[str, Any]:
         folder = Path(scratch)
         policy = Policy.load(untrained_bundle(folder, config.rate_hz, config.hidden))
         alone = _policy_alone(policy, config.calls)
-        wishes = RealtimePlan(fifo=config.realtime, lock_memory=config.realtime, core=config.core)
-        with realtime(wishes) as said:
-            half = max(1, round(config.rate_hz * config.seconds / 2))
-            empty = [_empty_loop(config.rate_hz, half)]
-            report = _full_loop(config, policy, folder)
-            empty.append(_empty_loop(config.rate_hz, half))
+        half = max(1, round(config.rate_hz * config.seconds / 2))
+        empty = [_empty_loop(config, half)]
+        report, said = _full_loop(config, policy, folder)
+        empty.append(_empty_loop(config, half))
         recorded = sum(file.stat().st_size for file in folder.glob("*.mcap"))
     return {
         "machine": machine(),
@@ -114,7 +112,7 @@ def _timed(call: Callable[[], object], calls: int) -> Spread:
     return Spread.of(spent / 1e3)
 
 
-def _full_loop(config: ServeBenchConfig, policy: Policy, folder: Path) -> ServeReport:
+def _full_loop(config: ServeBenchConfig, policy: Policy, folder: Path) -> tuple[ServeReport, list[str]]:
     virtual = load_arm("virtual")
     steps = round(config.rate_hz * config.seconds) + 1
     arm = MujocoArm(
@@ -123,17 +121,26 @@ def _full_loop(config: ServeBenchConfig, policy: Policy, folder: Path) -> ServeR
     arm.connect()
     limits = virtual.at_rate(config.rate_hz).limits()
     try:
-        with Recorder(folder / "session.mcap", arm.spec, policy.contract) as recorder:
-            return serve(policy, arm, Supervisor(limits), ServePlan(duration_s=config.seconds), log=recorder)
+        with (
+            Recorder(folder / "session.mcap", arm.spec, policy.contract) as recorder,
+            realtime(_wishes(config), recorder.thread_id) as said,
+        ):
+            plan = ServePlan(duration_s=config.seconds)
+            return serve(policy, arm, Supervisor(limits), plan, log=recorder), list(said)
     finally:
         arm.close()
 
 
-def _empty_loop(rate_hz: float, ticks: int) -> Pacer:
-    pacer = Pacer(rate_hz, (), kept_ticks=ticks)
-    for _ in range(ticks):
-        pacer.wait()
+def _empty_loop(config: ServeBenchConfig, ticks: int) -> Pacer:
+    pacer = Pacer(config.rate_hz, (), kept_ticks=ticks)
+    with realtime(_wishes(config)):
+        for _ in range(ticks):
+            pacer.wait()
     return pacer
+
+
+def _wishes(config: ServeBenchConfig) -> RealtimePlan:
+    return RealtimePlan(fifo=config.realtime, lock_memory=config.realtime, core=config.core)
 
 
 def _together(loops: list[Pacer]) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def _around(
         stack.enter_context(socket_at(station, config.socket))
         stack.enter_context(keys(station))
         wishes = RealtimePlan(fifo=config.realtime, lock_memory=config.realtime, core=config.core)
-        for line in stack.enter_context(realtime(wishes)):
+        for line in stack.enter_context(realtime(wishes, None if recorder is None else recorder.thread_id)):
             said.print(line, markup=False)
         yield station, recorder
 

@@ -139,6 +139,11 @@ class Recorder:
             facts["success"] = success
         self._hand_over((self._channels.put, EPISODE, tick, time.time_ns(), facts))
 
+    @property
+    def thread_id(self) -> int | None:
+        """Native id of the thread that writes."""
+        return self._thread.native_id
+
     def flush(self) -> None:
         """Let the thread write what has been handed over. Called between ticks: waking it costs the caller."""
         self._wake.put(True)

@@ -113,6 +113,12 @@ class Supervisor:
         self._ever_armed = True
         self._latched = ()
 
+    def rehearse(self, state: ArmState, now_s: float) -> None:
+        """The parts of `check` that change nothing, so that what they touch is in the caches."""
+        self.look(state, now_s)
+        if self.limits.kinematics is not None:
+            self.limits.kinematics.tool_at(state.q.tolist())
+
     @property
     def standing(self) -> NDArray[np.float64] | None:
         """The command that asks for no motion, (A,); None before arming."""
