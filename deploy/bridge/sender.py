@@ -15,7 +15,7 @@ from deploy.bridge import messages as m
 from deploy.bridge.keys import Keys
 from deploy.bridge.loader import PolicyLoader
 from deploy.bridge.spool import Spool
-from robot_rl.errors import BridgeError
+from robot_rl.errors import BridgeError, RobotRLError
 from robot_rl.spec import Spec
 
 LINGER_MS = 2  # fewer than a batch wait this long for company
@@ -87,7 +87,11 @@ class Sender:
         row = spools[-1].dtype.itemsize
         self._batch, self._window = max(1, BATCH_BYTES // row), max(1, WINDOW_BYTES // row)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._connect()
+        try:
+            self._socket = self._connect()
+        except BaseException:
+            self._context.destroy(0)
+            raise
         self._closing = threading.Event()
         self._welcomed_by = b""  # the learner's session
         self._heard_sequence = -1
@@ -302,10 +306,13 @@ class Sender:
         socket.maxmsgsize = m.MAX_FROM_LEARNER
         socket.reconnect_ivl, socket.reconnect_ivl_max = 50, 500
         socket.handshake_ivl = 5000
-        if self._keys is not None:
-            self._keys.secure_actor(socket)
         try:
+            if self._keys is not None:
+                self._keys.secure_actor(socket)
             socket.connect(self._address)
+        except RobotRLError:
+            socket.close(0)
+            raise
         except zmq.ZMQError as error:
             socket.close(0)
             raise BridgeError(f"Cannot connect to {self._address}: {error}.") from error
