@@ -29,12 +29,12 @@ def load_arm(name_or_file: str) -> ArmConfig:
         raise file.located(error, ArmConfig) from error
     _check_joints(config, file)
     _check_times(config, file)
-    _check_home(config, file)
     _check_driver(config, file)
     try:
         config.limits()
     except ConfigError as error:
         raise ConfigError(f"{file.path}: {error}") from error
+    _check_home(config, file)  # last: it speaks of soft limits that have to exist
     return config
 
 

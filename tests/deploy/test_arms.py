@@ -30,7 +30,7 @@ def test_shipped_configs_load_and_name_their_source() -> None:
         config = load_arm(file.stem)
         assert config.name == file.stem
         assert config.source
-        assert config.limits().rate_hz == config.rate_hz
+        assert config.limits().rate_hz == config.rate_hz * config.commands_per_step
 
 
 def test_virtual_config_has_the_model_s_joint_limits() -> None:
@@ -43,19 +43,19 @@ def test_virtual_config_has_the_model_s_joint_limits() -> None:
     ("old", "new", "message"),
     [
         ("rate_hz: 50", "rate: 50", r"mine\.yaml:6: unknown key 'rate'\. Did you mean 'rate_hz'\?"),
-        ("velocity: 2.62", "speed: 2.62", r"mine\.yaml:9: unknown key 'speed'.*velocity"),
+        ("velocity: 2.62", "speed: 2.62", r"mine\.yaml:10: unknown key 'speed'.*velocity"),
         (
             "speed_m_s: 1.5",
             "sped_m_s: 1.5",
             r"mine\.yaml:2\d: unknown key 'sped_m_s'\. Did you mean 'speed_m_s'",
         ),
         ("rate_hz: 50", "rate_hz: fast", r"mine\.yaml:6: rate_hz is 'fast': expected `float`, got `str`"),
-        ("2.7437]", "x]", r"mine\.yaml:9: joints\[0\]\.position\[1\] is 'x'"),
+        ("2.7437]", "x]", r"mine\.yaml:10: joints\[0\]\.position\[1\] is 'x'"),
         ("ramp_s: 0.3\n", "", r"mine\.yaml:2: key 'ramp_s' is missing"),
         (
             "[-2.7437, 2.7437]",
             "[2.7, -2.7]",
-            r"mine\.yaml:9: joint1: position runs from 2\.7 to -2\.7 rad; swap",
+            r"mine\.yaml:10: joint1: position runs from 2\.7 to -2\.7 rad; swap",
         ),
         ("stale_after_s: 0.06", "stale_after_s: 0.01", r"stale_after_s is 0\.01, shorter.* 0\.02 s"),
         (

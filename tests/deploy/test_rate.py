@@ -49,7 +49,7 @@ def test_ticks_stay_on_the_grid_after_an_overrun() -> None:
 
 
 def test_late_wake_up_does_not_shift_later_deadlines() -> None:
-    clock = Clock(oversleep_ns=1_200_000)  # a millisecond late, after the spin's share
+    clock = Clock(oversleep_ns=1_300_000)  # a millisecond late, after the spin's share
     pace = pacer(clock)
     assert run(pace, clock, [2, 2, 2, 2]) == pytest.approx([0, 11, 21, 31], abs=0.005)
     assert pace.missed == 0
@@ -57,7 +57,7 @@ def test_late_wake_up_does_not_shift_later_deadlines() -> None:
 
 
 def test_sleeping_through_a_whole_period_misses_it() -> None:
-    clock = Clock(oversleep_ns=12_200_000)  # wakes 12 ms late, 2 ms into the next period
+    clock = Clock(oversleep_ns=12_300_000)  # wakes 12 ms late, 2 ms into the next period
     pace = pacer(clock)
     assert run(pace, clock, [1, 1, 1]) == pytest.approx([0, 22, 42], abs=0.01)
     assert pace.missed == 1 + 1  # points 1 and 3; the ticks belong to 0, 2 and 4

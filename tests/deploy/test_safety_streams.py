@@ -42,7 +42,8 @@ def test_without_kinematics_the_same_streams_do_leave_the_box() -> None:
 def test_the_judge_sees_what_is_broken() -> None:
     limits, tally = load_arm("virtual").limits(), Tally()
     pose = np.array(load_arm("virtual").home)
-    judge_joints(limits, np.stack([pose, pose + 0.2, pose + 4.0, pose * np.nan]), tally)
+    behind = np.array([2.6, *pose[1:]])  # the box ends 0.2 m behind the base
+    judge_joints(limits, np.stack([pose, pose + 0.2, pose + 4.0, behind, pose * np.nan]), tally)
     for name in ("position", "speed", "acceleration", "workspace", "not finite"):
         assert tally.broken[name] > 0, name
 
