@@ -23,6 +23,7 @@ UNITS = {
     Reason.STALE: "s",
     Reason.OPERATOR_SILENT: "s",
 }
+TOOL_PARTS = ("translation", "rotation")  # judged as norms of the action's parts, each number in [-1, 1]
 REACHED = (Reason.ACCELERATION, Reason.JERK)  # their "limit" is the speed that could be reached in a tick
 
 
@@ -57,7 +58,7 @@ class Stretch:
     def _what(self) -> str:
         if self.asked is None or self.limit is None:
             return f"{self.reason.value} ({self.where})"
-        unit = UNITS.get(self.reason, "")
+        unit = "of the action's range" if self.where in TOOL_PARTS else UNITS.get(self.reason, "")
         most = "" if self.first == self.last else "up to "
         word = "could reach" if self.reason in REACHED else "limit"
         numbers = f"{most}{self.asked:.4g} {unit}".rstrip() + f", {word} {self.limit:.4g}"

@@ -146,7 +146,7 @@ def _finetune(demo: _Demo) -> None:
     words += ["--critic-warmup", str(c.interactions // 3), "--episode-steps", "120", "--seed", str(c.seed)]
     words += ["--agent.actor-hidden", "256", "256", "--agent.squash-mean", "--agent.dropout", "0.1"]
     words += ["--agent.batch-size", "256", "--agent.ema", "0.999", "--eval-every", str(c.interactions)]
-    words += ["--eval-episodes", "5"]
+    words += ["--eval-episodes", "5", "--log-every", "100"]
     with demo.step("5. fine-tune over the bridge", words) as rest:
         finetuning.main(rest)
 
