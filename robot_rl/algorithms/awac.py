@@ -9,7 +9,7 @@ Two weightings: "softmax", w = N softmax_batch(A / lambda) over the N transition
 authors' code), and "exp", w = min(exp(A / lambda), 100) (CORL). The factor N keeps the step size
 independent of the batch size. The effective sample size (sum w)^2 / sum w^2 is logged as a share of N.
 
-Ours: V(s) and the log-likelihood share one actor pass; Q(s, a) and V(s) share one critic pass.
+Ours: V(s) and the log-likelihood share one actor pass.
 """
 
 from __future__ import annotations
@@ -107,9 +107,10 @@ class AWAC(Agent):
         mean = self.actor.mean(batch.obs)  # (B, A)
         with torch.no_grad():
             own = mean.clamp(-1, 1) if self.cfg.value_at_mean else self.actor.sample(mean, self.generator)
-            both = self.critic(batch.obs.repeat(2, 1), torch.cat([batch.action, own])).amin(0)  # (2B,)
-            q, value = both.chunk(2)
-            weight = self.weights(q - value)
+            q = self.critic(batch.obs, batch.action).amin(0)  # (B,)
+            value = self.critic(batch.obs, own).amin(0)  # (B,); one pass over both is slower: it leaves the caches
+            advantage = q - value
+            weight = self.weights(advantage)
         log_prob = self.actor.log_prob(mean, batch.action)  # (B,)
         loss = -(weight * log_prob).mean()
         effective = weight.sum().square() / weight.square().sum() / len(weight)
@@ -117,7 +118,7 @@ class AWAC(Agent):
             "actor/loss": loss.detach(),
             "actor/log_prob": log_prob.detach().mean(),
             "actor/effective_sample_share": effective,
-            "actor/advantage": (q - value).mean(),
+            "actor/advantage": advantage.mean(),
         }
 
     def weights(self, advantage: Tensor) -> Tensor:

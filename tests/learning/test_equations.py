@@ -1,5 +1,6 @@
 """Losses and updates against numbers worked by hand or by another route."""
 
+import copy
 import math
 
 import numpy as np
@@ -14,7 +15,7 @@ from robot_rl.algorithms.bc import BCConfig
 from robot_rl.algorithms.iql import IQL, IQLConfig
 from robot_rl.algorithms.registry import build_agent
 from robot_rl.algorithms.sac import SAC, SACConfig
-from robot_rl.algorithms.steps import polyak
+from robot_rl.algorithms.steps import FusedAdam, polyak
 from robot_rl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from robot_rl.data.replay import Batch
 from robot_rl.data.stats import ObservationStats
@@ -246,3 +247,32 @@ def test_an_adopted_mean_is_explored_with_care() -> None:
         assert torch.allclose(agent.policy(obs), cloned.policy(obs), atol=1e-6)
         moved = agent.scaler.to_unit(agent.behaviour(obs, torch.ones(16, 2))) - agent.scaler.to_unit(agent.policy(obs))
         assert 0 < moved.abs().max() < 0.11
+
+
+def test_fused_adam_equals_torchs_to_the_last_bit_also_after_loading() -> None:
+    def run(kind: type[torch.optim.Adam]) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        weights = [torch.randn(3, 4, requires_grad=True), torch.randn(4, requires_grad=True)]
+        optimiser = kind(weights, lr=0.1, weight_decay=0.01, fused=True)
+        for update in range(6):
+            optimiser.zero_grad()
+            sum((w**2).sum() for w in weights).backward()
+            optimiser.step()
+            if update == 3:
+                saved = copy.deepcopy(optimiser.state_dict())
+                optimiser = kind(weights, lr=0.1, weight_decay=0.01, fused=True)
+                optimiser.load_state_dict(saved)
+        return [*weights, *(slot["step"] for slot in optimiser.state_dict()["state"].values())]
+
+    assert all(torch.equal(a, b) for a, b in zip(run(torch.optim.Adam), run(FusedAdam), strict=True))
+
+
+def test_fused_adam_needs_every_gradient() -> None:
+    weights = [torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True)]
+    optimiser = FusedAdam(weights, lr=0.1, fused=True)
+    for _ in range(2):
+        sum(w.sum() for w in weights).backward()
+        optimiser.step()
+    weights[0].grad = None
+    with pytest.raises(RuntimeError, match="no gradient"):
+        optimiser.step()
