@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.learner import LearnerView
+from robot_rl.finetune import SHOWN
 
 LINE_EVERY_S = 10.0
-SHOWN = ("collect/success", "collect/return", "eval/success", "eval/return")
 BAD = ("malformed", "wrong_version", "unauthenticated", "oversized", "replayed")
 
 

@@ -123,6 +123,35 @@ def from_mapping(
     return cls(**values)
 
 
+def chosen_kind(argv: Sequence[str], kinds: typing.Collection[str], *, key: str, what: str, default: str) -> str:
+    """The kind named on a command line or in its `--config` file, looked up before parsing.
+
+    It decides which options there are.
+
+    Args:
+        argv: Command line without the verb.
+        kinds: Those there are.
+        key: Of the kind in a file.
+        what: Such a thing with its article, for messages.
+        default: Where nothing is named.
+
+    Raises:
+        ConfigError: If there is none by the name given.
+    """
+    words = list(argv)
+    for word in words:
+        if word in kinds:
+            return word
+    if "--config" in words[:-1]:
+        name = str(load_yaml(Path(words[words.index("--config") + 1])).get(key, ""))
+        if name in kinds:
+            return name
+        raise ConfigError(f"{key}: '{name}' is not {what}.{nearest(name, kinds)}")
+    if words and not words[0].startswith("-"):
+        raise ConfigError(f"'{words[0]}' is not {what}.{nearest(words[0], kinds)}")
+    return default
+
+
 def nearest(word: str, known: typing.Iterable[str]) -> str:
     """A hint such as ` Did you mean 'seed'?`, or the list of what is known."""
     choices = list(known)

@@ -14,6 +14,7 @@ from deploy.bridge.address import checked_address
 from deploy.bridge.keys import Keys
 from deploy.bridge.loader import PolicyLoader
 from deploy.bridge.messages import EpisodeEnd, Intervention
+from deploy.bridge.peers import ALIVE_S
 from deploy.bridge.sender import Sender
 from deploy.bridge.spool import SpoolOptions, open_spools
 from deploy.policy import Policy
@@ -22,7 +23,6 @@ from robot_rl.data.transition import Success
 from robot_rl.errors import BridgeError
 from robot_rl.spec import Array, Spec
 
-ALIVE_S = 2.0
 _FACTS = struct.Struct("<fI4?b3x")  # reward, policy_version, terminated, truncated, starts, intervention, success
 _FLOAT32 = np.dtype("<f4")
 

@@ -21,8 +21,8 @@ from deploy.dashboard import Dashboard
 from deploy.learner import LearnerConfig, learn
 from robot_rl.algorithms.registry import CONFIGS
 from robot_rl.checkpoint import load_agent, load_policy
-from robot_rl.commands.pretrain import learner_name, with_interval
-from robot_rl.config import load_yaml, parse
+from robot_rl.commands.pretrain import with_interval
+from robot_rl.config import chosen_kind, load_yaml, parse
 from robot_rl.console import key_value_table
 from robot_rl.errors import BridgeError, ConfigError
 from robot_rl.finetune import finetune
@@ -120,7 +120,7 @@ def serve_actors(
 
 def agent_defaults(argv: list[str]) -> Any:
     """The learner's options: those of --start where that is the same learner, else the class defaults."""
-    name = learner_name(argv, default="awac")
+    name = chosen_kind(argv, CONFIGS, key="algorithm", what="a learner", default="awac")
     file = _value_of(argv, "--config")
     start = _value_of(argv, "--start") or (load_yaml(Path(file)).get("start") if file else None)
     if start and load_policy(Path(start)).algorithm == name:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from robot_rl.algorithms.registry import CONFIGS
-from robot_rl.config import load_yaml, nearest, parse
+from robot_rl.config import chosen_kind, parse
 from robot_rl.console import key_value_table
-from robot_rl.errors import ConfigError
 from robot_rl.pretrain import PretrainConfig, pretrain
 
 DESCRIPTION = """Train a policy offline on a dataset:
@@ -24,7 +22,7 @@ picture of the learning curve and checkpoints; `--resume` goes on from the last 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, train, and say where things are."""
-    name = learner_name(argv)
+    name = chosen_kind(argv, CONFIGS, key="algorithm", what="a learner", default="bc")
     config = parse(
         PretrainConfig,
         argv,
@@ -42,22 +40,6 @@ def main(argv: Sequence[str]) -> int:
     out.print(key_value_table(f"{config.algorithm}, {config.steps:,} updates", rows))
     out.print(f"Next: robot-rl evaluate {config.out}   or   robot-rl export {config.out} --out BUNDLE", markup=False)
     return 0
-
-
-def learner_name(argv: Sequence[str], default: str = "bc") -> str:
-    """The learner's name decides which options there are, so it is looked up before parsing."""
-    words = list(argv)
-    for word in words:
-        if word in CONFIGS:
-            return word
-    if "--config" in words[:-1]:
-        name = str(load_yaml(Path(words[words.index("--config") + 1])).get("algorithm", ""))
-        if name in CONFIGS:
-            return name
-        raise ConfigError(f"algorithm: '{name}' is not a learner.{nearest(name, CONFIGS)}")
-    if words and not words[0].startswith("-"):
-        raise ConfigError(f"'{words[0]}' is not a learner.{nearest(words[0], CONFIGS)}")
-    return default
 
 
 def with_interval(results: dict[str, float], name: str, form: str) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
-from robot_rl.config import load_yaml, nearest, parse
+from robot_rl.config import chosen_kind, parse
 from robot_rl.console import key_value_table
-from robot_rl.errors import ConfigError
 from robot_rl.world_models.registry import MODEL_CONFIGS
 from robot_rl.world_models.train import WorldModelConfig, train
 
@@ -22,7 +20,7 @@ its batches with it by `--world-model RUN`; a model that a naive predictor beats
 
 def main(argv: Sequence[str]) -> int:
     """Parse, train, and say how good it is."""
-    name = _kind(argv)
+    name = chosen_kind(argv, MODEL_CONFIGS, key="kind", what="a world model", default="vae")
     config = parse(
         WorldModelConfig,
         argv,
@@ -49,19 +47,3 @@ def main(argv: Sequence[str]) -> int:
             f"[yellow]'{naive}' predicts better: `robot-rl pretrain` will refuse this model without --augment.force."
         )
     return 0
-
-
-def _kind(argv: Sequence[str]) -> str:
-    """The model's name decides which options there are, so it is looked up before parsing."""
-    words = list(argv)
-    for word in words:
-        if word in MODEL_CONFIGS:
-            return word
-    if "--config" in words[:-1]:
-        name = str(load_yaml(Path(words[words.index("--config") + 1])).get("kind", ""))
-        if name in MODEL_CONFIGS:
-            return name
-        raise ConfigError(f"kind: '{name}' is not a world model.{nearest(name, MODEL_CONFIGS)}")
-    if words and not words[0].startswith("-"):
-        raise ConfigError(f"'{words[0]}' is not a world model.{nearest(words[0], MODEL_CONFIGS)}")
-    return "vae"
