@@ -49,6 +49,7 @@ def act(
     stop: threading.Event,
     steps: int | None = None,
     rate_hz: float = 0.0,
+    waits: Callable[[], str] = lambda: "",
     on_hold: Callable[[str], None] | None = None,
     on_episode: Callable[[Finished], None] | None = None,
 ) -> ActorReport:
@@ -60,6 +61,7 @@ def act(
         stop: Set to end after the current control step.
         steps: Most control steps; None for no limit.
         rate_hz: Control rate; 0 runs as fast as the simulator goes.
+        waits: Between episodes, why the next one cannot begin yet; "" when it can.
         on_hold: Told why the actor stands still, and "" when it goes on.
         on_episode: Told of each episode that ended.
 
@@ -74,6 +76,8 @@ def act(
             break
         policy = link.take_policy() or policy
         reason = link.hold or ("" if policy else "waiting for the learner's first policy")
+        if not reason and collector.between_episodes:
+            reason = waits()
         if reason != held and on_hold is not None:
             on_hold(reason)
         held = reason
@@ -109,6 +113,7 @@ def _step(link: ActorLink, collector: Collector, policy: Policy) -> Finished | N
             row["next_obs"],
             terminated=bool(row["terminated"]),
             truncated=bool(row["truncated"]),
+            intervention=bool(row["intervention"]),
             success=Success(int(row["success"])),
         )
     except BridgeError as error:

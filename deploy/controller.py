@@ -17,12 +17,13 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from deploy.alarms import alarms
 from deploy.arms.arm import Arm, ArmState, Episodic
 from deploy.contract import Contract
 from deploy.interpolate import Interpolator, Mode
 from deploy.rate import KEPT_TICKS, Pacer
 from deploy.report import Ending, ServeReport
-from deploy.safety.decision import Decision, Finding, Reason
+from deploy.safety.decision import Decision, Reason
 from deploy.safety.supervisor import Supervisor
 from deploy.station import Station, signals
 from deploy.watchdog import Watchdog
@@ -33,7 +34,6 @@ from robot_rl.spec import Array
 PHASES = ("read", "policy", "supervise", "command", "record")
 PHYSICS = "physics"
 LONGEST_BRAKING_S = 2.0
-NO_ALARMS: tuple[Finding, ...] = ()
 
 TickFn = Callable[[ArmState, NDArray[Any], Decision], None]
 
@@ -188,9 +188,6 @@ class _Loop:
         many = self.plan.commands_per_step
         self.path = Interpolator(self.plan.interpolation, many, self.supervisor.action_dim) if many > 1 else None
         self.watchdog = Watchdog(limits.policy_timeout_s, self.tick_hangs)
-        self.operator_timeout_s = limits.operator_timeout_s
-        self.holds_after_miss = limits.overrun == "hold"
-        self.stops_after_miss = limits.overrun == "stop"
 
     def run(self, ticks: int | None, episodes: int | None) -> Ending:
         """Tick until something ends it; None for no limit."""
@@ -227,7 +224,7 @@ class _Loop:
         asked = self.path.next() if self.path is not None and not acts else self.asked(state)
         pacer.mark()
         now = time.monotonic()
-        decision = self.supervisor.check(state, asked, now, self.alarms(now))
+        decision = self.supervisor.check(state, asked, now, alarms(self.station, self.supervisor, self.pacer, now))
         pacer.mark()
         self.arm.command(decision.command)
         pacer.mark()
@@ -258,27 +255,6 @@ class _Loop:
         if self.seen is not None:
             self.supervisor.rehearse(self.seen, time.monotonic())
         self.policy.warm_up()
-
-    def alarms(self, now_s: float) -> tuple[Finding, ...]:
-        """What the operator and the clock say; a stop is latched here."""
-        station, supervisor = self.station, self.supervisor
-        if station.stop_cause:
-            supervisor.stop(Reason.ESTOP, station.stop_cause)
-        if station.ending.is_set():
-            supervisor.stop(Reason.OPERATOR, "Ctrl-C")
-        silent = self.operator_timeout_s > 0 and station.silence_s(now_s) > self.operator_timeout_s
-        missed = self.pacer.skipped
-        if not silent and not missed:
-            return NO_ALARMS
-        found: list[Finding] = []
-        if silent:
-            silence = station.silence_s(now_s)
-            found.append(Finding(Reason.OPERATOR_SILENT, "silence, s", silence, self.operator_timeout_s))
-        if missed and self.stops_after_miss:
-            supervisor.stop(Reason.OVERRUN, f"{missed} missed")
-        if missed and self.holds_after_miss:
-            found.append(Finding(Reason.OVERRUN, "deadlines", missed, 0.0))
-        return tuple(found)
 
     def tick_hangs(self, silence_s: float) -> None:
         """In the watchdog's thread: the tick cannot hold the arm, so this does."""

@@ -1,8 +1,10 @@
 """The operator's station: stop, arm again and signs of life, from keys, signals and a socket.
 
     keys      s or space: emergency stop     a: arm again     q: end
+              g: the scene is set, go     y, n: the episode succeeded, failed
     signals   SIGUSR1: emergency stop        SIGTERM, SIGINT: come to rest and end
-    socket    lines `stop`, `arm`, `beat`, `end`, `status` on a Unix socket that only this user can open
+    socket    lines `stop`, `arm`, `go`, `success`, `failure`, `beat`, `end`, `status` on a Unix socket that only
+              this user can open
 
 Whatever the source, it only sets flags here; the control loop looks at them once a tick.
 """
@@ -30,12 +32,17 @@ POLL_S = 0.1  # longest time until a thread here notices the end
 LONGEST_PATH = 100  # bytes; the system's limit is 108
 
 
+WORDS = ("stop", "arm", "go", "success", "failure", "beat", "end", "status")
+
+
 class Station:
     """What the operator wants. Every method is callable from any thread and from signal handlers."""
 
     def __init__(self) -> None:
         self.stop_cause = ""  # what pressed the emergency stop; empty while nobody has
         self.wants_arm = False
+        self.ready = False  # the scene is set for the next episode
+        self.label: bool | None = None  # of the running episode: succeeded, failed
         self.ending = threading.Event()
         self.status = "starting"  # for those who ask; written by the control loop
         self._last_beat = -math.inf
@@ -54,6 +61,21 @@ class Station:
         """The loop armed again."""
         self.stop_cause, self.wants_arm = "", False
 
+    def go(self) -> None:
+        """The scene is set: the next episode may begin."""
+        self.ready = True
+        self.beat()
+
+    def judge(self, *, success: bool) -> None:
+        """The running episode has succeeded, or failed."""
+        self.label = success
+        self.beat()
+
+    def take_label(self) -> bool | None:
+        """The operator's judgement since the last look; None without."""
+        label, self.label = self.label, None
+        return label
+
     def beat(self) -> None:
         """A sign of life."""
         self._last_beat = time.monotonic()
@@ -69,6 +91,10 @@ class Station:
                 self.press("socket")
             case "arm":
                 self.ask_to_arm()
+            case "go":
+                self.go()
+            case "success" | "failure" as word:
+                self.judge(success=word == "success")
             case "beat":
                 self.beat()
             case "end":
@@ -76,7 +102,7 @@ class Station:
             case "status":
                 return self.status
             case other:
-                return f"unknown '{other[:20]}'; known: stop, arm, beat, end, status"
+                return f"unknown '{other[:20]}'; known: {', '.join(WORDS)}"
         return "ok"
 
 
@@ -178,6 +204,10 @@ def _listen_to_keys(station: Station, terminal: int, end: threading.Event) -> No
                 station.press("key")
             case b"a":
                 station.ask_to_arm()
+            case b"g":
+                station.go()
+            case b"y" | b"n" as key:
+                station.judge(success=key == b"y")
             case b"q":
                 station.ending.set()
             case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 from robot_rl.data.reward import RewardFn
 from robot_rl.data.transition import Rows, Success, transition_dtype
 from robot_rl.envs import Env
+from robot_rl.errors import ConfigError
 from robot_rl.spec import Array, Spec
 
 ExploreFn = Callable[[Array, Array], Array]
@@ -45,14 +47,33 @@ class Collector:
         seed: Of episode 0.
         reward: Replaces the environment's reward; None keeps that.
         episode: Number of the episode to begin with.
+        noise_memory: Correlation of the exploration noise from one step to the next, in [0, 1). Independent noise
+            averages out in the arm where the control rate is high; noise that drifts does not (as the
+            Ornstein-Uhlenbeck noise of Lillicrap et al. 2016, arXiv 1509.02971). Its variance stays the same.
+
+    Raises:
+        ConfigError: If `noise_memory` is outside its range.
     """
 
-    def __init__(self, env: Env, spec: Spec, *, seed: int, reward: RewardFn | None = None, episode: int = 0) -> None:
+    def __init__(
+        self,
+        env: Env,
+        spec: Spec,
+        *,
+        seed: int,
+        reward: RewardFn | None = None,
+        episode: int = 0,
+        noise_memory: float = 0.0,
+    ) -> None:
+        if not 0.0 <= noise_memory < 1.0:
+            raise ConfigError(f"--noise-memory is {noise_memory:g}; it must lie in [0, 1).")
         self.episode = episode
         self._env = env
         self._seed = seed
         self._reward = reward
         self._actions = spec.action_dim
+        self._memory, self._fresh_share = noise_memory, math.sqrt(1.0 - noise_memory**2)
+        self._noise = np.zeros(spec.action_dim, np.float32)
         self._row: Rows = np.zeros(1, transition_dtype(spec.obs_dim, spec.action_dim))
         self._rng = np.random.default_rng()
         self._obs: Array | None = None
@@ -75,14 +96,18 @@ class Collector:
             it ended here.
         """
         obs = self._begin() if self._obs is None else self._obs
-        noise = self._rng.standard_normal(self._actions, dtype=np.float32)
-        action = explore(obs, noise)
+        fresh = self._rng.standard_normal(self._actions, dtype=np.float32)
+        starts = self._length == 0
+        self._noise = fresh if starts or not self._memory else self._memory * self._noise + self._fresh_share * fresh
+        action = explore(obs, self._noise)
         after, reward, terminated, truncated, info = self._env.step(action)
         after = np.asarray(after, np.float32)
         if self._reward is not None:
             reward = self._reward(after[None])[0]
         row = self._row[0]
-        row["obs"], row["action"], row["reward"], row["next_obs"] = obs, action, reward, after
+        executed = info.get("executed_action", action)  # a safety supervisor or a person may have changed it
+        row["obs"], row["action"], row["reward"], row["next_obs"] = obs, executed, reward, after
+        row["intervention"] = info.get("intervention", False)
         row["policy_version"], row["terminated"], row["truncated"] = version, terminated, truncated and not terminated
         row["success"] = Success(info["is_success"]) if "is_success" in info else Success.UNKNOWN
         self._return += float(reward)

@@ -66,7 +66,9 @@ class _Turns:
         self.run = run
         config, spec = run.config, run.learner.agent.spec
         self._env = open_env(config, spec)
-        self.collector = Collector(self._env, spec, seed=config.seed * 1_000_000, reward=run.reward)
+        self.collector = Collector(
+            self._env, spec, seed=config.seed * 1_000_000, reward=run.reward, noise_memory=config.noise_memory
+        )
         self._session = hashlib.sha256(f"turns {config.seed}".encode()).digest()[:16]
         self._explore = act_with_noise(run.learner.agent)
         self._metrics: Metrics = {}

@@ -47,10 +47,11 @@ class FinetuneConfig(OnlineConfig):
     env: str = ""  # Gymnasium id; default the one the data come from
     episode_steps: int | None = None  # time limit of episodes; default the environment's
     reward: RewardRule = "logged"  # or what observations show: "goal", "progress"; also for the logged data
+    noise_memory: float = 0.0  # correlation of successive exploration noise, [0, 1); 0.9 suits rates of 50 Hz and more
     steps: int = 60_000  # interactions: control steps, warm-up included
     seed: int = 0  # of episodes, exploration, batches and new weights
     eval_every: int = 5_000  # interactions between evaluations
-    eval_episodes: int = 20  # episodes per evaluation
+    eval_episodes: int = 20  # episodes per evaluation; 0 for none, such as where only an arm can act
     checkpoint_every: int = 10_000  # interactions between checkpoints, made at the next episode's start
     log_every: int = 500  # interactions between log lines
     device: DeviceName = "auto"  # where to train
@@ -66,6 +67,8 @@ class FinetuneConfig(OnlineConfig):
             self.augment.require_logged(self.reward)
         if self.steps < 1 or self.eval_every < 1:
             raise ConfigError(f"--steps is {self.steps} and --eval-every {self.eval_every}; both must be at least 1.")
+        if self.eval_episodes < 0:
+            raise ConfigError(f"--eval-episodes is {self.eval_episodes}; it must be 0 (no evaluations) or more.")
 
 
 class RecentEpisodes:
@@ -166,8 +169,10 @@ class OnlineRun:
         self._metrics.log(now, scalars | self.recent.scalars() | {"updates": float(self.learner.done)})
 
     def evaluate(self) -> dict[str, float]:
-        """Episodes of the deterministic policy in an environment of their own."""
+        """Episodes of the deterministic policy in an environment of their own; none where there is no environment."""
         agent, config = self.learner.agent, self.config
+        if self.env is None:
+            return self.results
         agent.eval()
         act = act_with(agent.policy, str(agent.device))
         seed = config.seed * 1_000_000 + 500_000
@@ -180,7 +185,8 @@ class OnlineRun:
         """Draw the learning curve and let go of everything."""
         self._metrics.close()
         self.log.close()
-        self.env.close()
+        if self.env is not None:
+            self.env.close()
 
     def _take_up(self, state: dict[str, Tensor]) -> None:
         count = int(state["interactions"])
@@ -195,7 +201,7 @@ class OnlineRun:
 
 
 def open_env(config: FinetuneConfig, spec: Spec) -> Env:
-    """The environment to learn in, refused unless it fits the policy's spec.
+    """The environment to evaluate and to take turns in, refused unless it fits the policy's spec.
 
     Raises:
         ConfigError: If none is known.
@@ -219,8 +225,8 @@ def _resumed(config: FinetuneConfig, device: str) -> tuple[Agent, dict[str, Tens
     return load_agent(config.out, device=device) if config.resume else None
 
 
-def _prepare(config: FinetuneConfig, device: str, resumed: Agent | None) -> tuple[Env, Agent, list[Episode]]:
-    """Environment, agent and logged episodes, checked against each other."""
+def _prepare(config: FinetuneConfig, device: str, resumed: Agent | None) -> tuple[Env | None, Agent, list[Episode]]:
+    """Environment (where there are evaluations), agent and logged episodes, checked against each other."""
     dataset = None if config.data is None else load_dataset(config.data)
     episodes = [] if dataset is None else list(dataset)
     if resumed is not None:
@@ -233,7 +239,7 @@ def _prepare(config: FinetuneConfig, device: str, resumed: Agent | None) -> tupl
         spec = env_spec(make_env(config.env))
     else:
         raise ConfigError("Nothing to start from: give --start RUN, --data DIR, or --env ID to learn from scratch.")
-    env = open_env(config, spec)
+    env = open_env(config, spec) if config.eval_episodes else None
     if dataset is not None:
         dataset.spec.require_match(spec, str(dataset.path), "the policy", "Give the data it was pretrained on.")
     agent = resumed or _first_agent(config, spec, episodes, device)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from robot_rl.errors import EnvError
 from robot_rl.spec import Array, Entry, Spec
 from sim.mj import mujoco
+from sim.reach import REACHED, reach_distance
 from sim.rendering import Offscreen
 
 MODEL_FILE = Path(__file__).parent / "assets" / "virtual_arm.xml"
@@ -24,7 +25,6 @@ JOINTS = tuple(f"joint{i}" for i in range(1, 8))
 HOME = np.array([0.0, -0.5, 0.0, -2.2, 0.0, 1.8, 0.78])  # rad
 START_SPREAD = 0.15  # rad around HOME
 GOAL_LOW, GOAL_HIGH = np.array([0.35, -0.3, 0.2]), np.array([0.6, 0.3, 0.6])  # m, world
-REACHED = 0.03  # m
 
 Joints = NDArray[np.float64]
 
@@ -109,7 +109,7 @@ class VirtualArm(gym.Env[Array, Array]):
         self._offscreen.close()
 
     def _distance(self) -> float:
-        return float(np.linalg.norm(self._data.site_xpos[self._tool] - self._goal))
+        return reach_distance(self._data.site_xpos[self._tool], self._goal)
 
     def _observe(self) -> Array:
         data = self._data

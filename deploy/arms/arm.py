@@ -106,6 +106,6 @@ class Episodic(Protocol):
         """Simulate one control period under the last command. No part of the tick on a physical arm."""
         ...
 
-    def restart(self) -> None:
-        """Begin the next episode. May take long: the loop calls it between ticks."""
+    def restart(self, seed: int | None = None) -> None:
+        """Begin the next episode, or the one of `seed`. May take long: the loop calls it between ticks."""
         ...

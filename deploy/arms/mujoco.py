@@ -141,9 +141,9 @@ class MujocoArm:
             self.close()
             raise ConfigError(f"Arm '{self.name}' lists {self._joints} joints, '{self._env_id}' has {found}.")
 
-    def restart(self) -> None:
-        """Begin the next episode."""
-        self.seed += 1
+    def restart(self, seed: int | None = None) -> None:
+        """Begin the next episode, or the one of `seed`."""
+        self.seed = self.seed + 1 if seed is None else seed
         obs, info = self._connected().reset(seed=self.seed)
         self._obs = np.asarray(obs, np.float32)
         self._over, self._terminated = False, False

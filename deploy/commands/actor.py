@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from deploy.actor import act
+from deploy.arm_env import ArmEnv
+from deploy.arms.config import load_arm
 from deploy.bridge.actor import ActorLink
 from deploy.bridge.address import DEFAULT_ADDRESS
 from deploy.bridge.keys import DEFAULT_FOLDER, KeyFolder, Keys
 from deploy.bridge.spool import SpoolOptions
+from deploy.station import Station, keys, signals, socket_at
 from robot_rl.collect import Collector, Finished
 from robot_rl.config import parse
 from robot_rl.data.reward import RewardRule, reward_fn
-from robot_rl.envs import env_spec, make_env
+from robot_rl.envs import Env, env_spec, make_env
 from robot_rl.errors import ConfigError
 from robot_rl.interrupt import interrupt_sets
 
@@ -29,7 +33,11 @@ Step an environment by the learner's newest policy and deliver every transition 
     robot-rl actor --env AdroitHandPen-v1 --spool outputs/pen/spool
 
 Start it before or after the learner, stop it, start it again: transitions wait in --spool until the learner
-has stored them. The actor stands still while the learner pauses or the policy is older than
+has stored them. On an arm of hardware_configs/, behind its safety supervisor:
+
+    robot-rl actor --arm franka_fr3 --spool outputs/fr3/spool
+
+The actor stands still while the learner pauses or the policy is older than
 --max-policy-age. Beyond this machine: --connect tcp://HOST:PORT --key NAME --learner NAME."""
 
 REPORT_EVERY_S = 10.0
@@ -39,15 +47,18 @@ REPORT_EVERY_S = 10.0
 class ActorConfig:
     """Collect for a learner."""
 
-    env: str  # Gymnasium id
+    env: str = ""  # Gymnasium id; with --arm the environment of a simulated arm, default the one in its file
+    arm: str = ""  # act on this arm instead: name in hardware_configs/, or a .yaml file
     spool: Path  # folder that keeps transitions until the learner has stored them
     connect: str = DEFAULT_ADDRESS  # the learner's address
     name: str = "actor"  # shown at the learner
     seed: int = 0  # of episodes and exploration; give each actor its own
     episode_steps: int | None = None  # time limit of episodes; default the environment's
     reward: RewardRule = "logged"  # or what observations show: "goal", "progress"; as the learner has it
+    noise_memory: float = 0.0  # correlation of successive exploration noise, [0, 1); 0.9 suits rates of 50 Hz and more
     steps: int | None = None  # most control steps; default until the learner ends the run
     paced: bool = False  # keep the control rate instead of running as fast as the simulator goes
+    socket: Path | None = None  # with --arm: Unix socket for `robot-rl operator`
     max_policy_age: float = 30.0  # s; stand still when the policy was last known to be the newest longer ago; 0 never
     sync_ms: float = 100.0  # a power cut loses at most this much, ms; 0 syncs every transition on the tick
     spool_mib: int = 2048  # most that may wait for the learner, MiB; beyond it the actor stops
@@ -59,6 +70,8 @@ class ActorConfig:
     def __post_init__(self) -> None:
         if self.max_policy_age < 0:
             raise ConfigError(f"--max-policy-age is {self.max_policy_age:g} s; it must be 0 (never) or more.")
+        if self.socket is not None and not self.arm:
+            raise ConfigError(f"--socket {self.socket} is the operator's of an arm; give --arm NAME as well.")
         if bool(self.key) != bool(self.learner):
             raise ConfigError("--key and --learner belong together: the names of this actor's key and the learner's.")
 
@@ -66,23 +79,30 @@ class ActorConfig:
 def main(argv: Sequence[str]) -> int:
     """Parse, connect, collect, report."""
     config = parse(ActorConfig, argv, prog="robot-rl actor", description=DESCRIPTION)
+    if not config.env and not config.arm:
+        raise ConfigError("Say where to act: --env ID or --arm NAME.")
     console = Console(stderr=True, highlight=False, quiet=config.quiet)
-    env = make_env(config.env, **({} if config.episode_steps is None else {"max_episode_steps": config.episode_steps}))
-    spec = env_spec(env)
     stop, said = threading.Event(), [time.monotonic()]
-    keys = Keys(folder=KeyFolder(config.keys), own=config.key, peer=config.learner) if config.key else None
+    station = Station()
+    station.ending = stop
+    env, arm = _open(config, station)
+    spec = env_spec(env)
+    own_keys = Keys(folder=KeyFolder(config.keys), own=config.key, peer=config.learner) if config.key else None
     link = ActorLink(
         config.connect,
         config.spool,
         spec,
         max_policy_age_s=config.max_policy_age or math.inf,
-        keys=keys,
+        keys=own_keys,
         name=config.name,
         options=SpoolOptions(sync_ms=config.sync_ms, limit_bytes=config.spool_mib * 2**20),
     )
 
     def on_hold(reason: str) -> None:
         console.print(f"{config.name} stands still: {reason}" if reason else f"{config.name} goes on", markup=False)
+        station.status = reason or "running"
+        if reason and arm is not None:
+            arm.hold()
 
     def on_episode(ended: Finished) -> None:
         if time.monotonic() - said[0] > REPORT_EVERY_S:
@@ -95,14 +115,22 @@ def main(argv: Sequence[str]) -> int:
 
     try:
         # The session's own numbers keep a restarted actor from living through the same episodes again.
-        collector = Collector(env, spec, seed=config.seed, reward=reward_fn(config.reward, env), episode=link.taken)
-        with interrupt_sets(stop):
+        collector = Collector(
+            env,
+            spec,
+            seed=config.seed,
+            reward=reward_fn(config.reward, env),
+            episode=link.taken,
+            noise_memory=config.noise_memory,
+        )
+        with interrupt_sets(stop), _operator(config, station):
             report = act(
                 link,
                 collector,
                 stop=stop,
                 steps=config.steps,
-                rate_hz=spec.rate_hz if config.paced else 0.0,
+                rate_hz=spec.rate_hz if config.paced and arm is None else 0.0,
+                waits=(lambda: "") if arm is None else (lambda: arm.waits),
                 on_hold=on_hold,
                 on_episode=on_episode,
             )
@@ -117,3 +145,28 @@ def main(argv: Sequence[str]) -> int:
         markup=False,
     )
     return 0
+
+
+def _open(config: ActorConfig, station: Station) -> tuple[Env, ArmEnv | None]:
+    """The environment to step; the second is the same where it is an arm."""
+    if not config.arm:
+        limit = {} if config.episode_steps is None else {"max_episode_steps": config.episode_steps}
+        return make_env(config.env, **limit), None
+    arm = ArmEnv(
+        load_arm(config.arm),
+        env_id=config.env,
+        episode_steps=config.episode_steps,
+        paced=config.paced,
+        station=station,
+    )
+    return arm, arm
+
+
+@contextmanager
+def _operator(config: ActorConfig, station: Station) -> Generator[None]:
+    """Keys, signals and socket, where there is an arm to stop."""
+    if not config.arm:
+        yield
+        return
+    with socket_at(station, config.socket), keys(station), signals(station):
+        yield

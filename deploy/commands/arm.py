@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +11,12 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from deploy.arms.arm import Arm, ArmState, Episodic
+from deploy.arms.arm import Arm, ArmState
 from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm, require_same_arm
 from deploy.arms.schema import ArmConfig
+from deploy.home import drive_home
 from deploy.rate import Pacer, Spread
-from deploy.safety.decision import Verdict
 from deploy.safety.supervisor import Supervisor
 from robot_rl.config import nearest, parse
 from robot_rl.console import key_value_table, print_json
@@ -28,8 +27,6 @@ position with its file. Moves nothing, unless --home asks for a slow drive to th
 supervisor, or --recover for the vendor's error recovery.
 
     robot-rl arm check franka_fr3"""
-HOME_SHARE = 0.2  # of the file's velocity_share
-CLOSE = 0.02  # rad from home
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,39 +115,6 @@ def judge(config: ArmConfig, states: list[ArmState], gaps: Spread) -> tuple[dict
     except LimitError as error:
         wrong.append(str(error))
     return facts, wrong
-
-
-def drive_home(arm: Arm, config: ArmConfig) -> str:
-    """Slowly to the home pose, behind the supervisor.
-
-    Raises:
-        ConfigError: If the file has no home.
-        ArmError: If the supervisor stops the motion or it does not arrive.
-    """
-    if not config.home:
-        raise ConfigError(f"{config.name} has no home pose; add `home:` to its file.")
-    supervisor = Supervisor(config.slower(HOME_SHARE).limits())
-    rate_hz = supervisor.limits.rate_hz
-    supervisor.arm(arm.read(), time.monotonic())
-    goal = np.array(config.home)
-    furthest = float(np.abs(goal - arm.read().q).max())
-    slowest = float(supervisor.limits.joints.velocity.min()) * supervisor.limits.joints.velocity_share
-    pacer = Pacer(rate_hz, ())
-    try:
-        while pacer.ticks < rate_hz * (2.0 * furthest / slowest + 10.0):
-            pacer.wait()
-            state = arm.read()
-            decision = supervisor.check(state, goal, time.monotonic())
-            if decision.verdict is Verdict.STOPPED:
-                raise ArmError(f"{config.name} was stopped on its way home: {decision.findings[0]}.")
-            arm.command(decision.command)
-            if isinstance(arm, Episodic):
-                arm.advance()
-            if supervisor.at_rest and np.abs(state.q - goal).max() < CLOSE:
-                return f"reached in {pacer.ticks / rate_hz:.1f} s"
-    finally:
-        arm.hold()
-    raise ArmError(f"{config.name} is still {np.abs(arm.read().q - goal).max():.3f} rad from home. Is it blocked?")
 
 
 def _recover(arm: Any) -> None:

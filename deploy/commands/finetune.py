@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,20 @@ class FinetuneCommand(LearnerConfig):
 
     bind: str = "tcp://127.0.0.1:*"  # address for actors; * takes a free port
     actors: int = 1  # actor processes
+    arm: str = ""  # collect on this arm (name in hardware_configs/, or a .yaml file); its episodes are the evaluation
+    socket: Path | None = None  # with --arm: Unix socket for `robot-rl operator`
     in_turns: bool = False  # no actors: environment and learner take turns, reproducibly
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.actors < 1:
             raise ConfigError(f"--actors is {self.actors}; it must be at least 1 (or give --in-turns).")
+        if self.arm and (self.in_turns or self.actors > 1):
+            raise ConfigError(
+                f"--arm {self.arm} is driven by one actor in real time: leave out --in-turns and --actors."
+            )
+        if self.socket is not None and not self.arm:
+            raise ConfigError(f"--socket {self.socket} is the operator's of an arm; give --arm NAME as well.")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,6 +75,8 @@ def main(argv: Sequence[str]) -> int:
         description=DESCRIPTION,
         defaults={"agent": agent_defaults(list(argv))},
     )
+    if config.arm:
+        config = replace(config, eval_episodes=0)
     console = Console(highlight=False)
     if config.in_turns:
         print_results(console, config, finetune(config), done=True)
@@ -109,11 +119,11 @@ def serve_actors(
         hub = LearnerHub(config.bind, run.log, keys=keys)
         try:
             with Dashboard(f"{config.algorithm} -> {config.out}", config.steps, quiet=quiet) as dashboard:
-                watch = started(hub.address, run.env.spec.id if run.env.spec else config.env)
+                watch = started(hub.address, run.env.spec.id if run.env and run.env.spec else config.env)
                 results = learn(run, hub, config, stop=stop, show=dashboard.show, watch=watch)
         finally:
             hub.close()
-        return results, run.finished
+        return results | run.recent.scalars(), run.finished
     finally:
         run.close()
 
@@ -134,6 +144,9 @@ def print_results(console: Console, config: FinetuneConfig, results: dict[str, f
     for name, form in (("eval/return", "{:.1f}"), ("eval/success", "{:.0%}")):
         if name in results:
             rows[name.removeprefix("eval/")] = with_interval(results, name, form)
+    for name, form in (("collect/return", "{:.1f}"), ("collect/success", "{:.0%}")):
+        if not config.eval_episodes and name in results:
+            rows[f"{name.removeprefix('collect/')}, last 20 episodes, exploring"] = form.format(results[name])
     title = (
         f"{config.algorithm}, {config.steps:,} interactions" if done else f"{config.algorithm}, interrupted and saved"
     )
@@ -189,7 +202,11 @@ class _Crew:
         config = self._config
         spool = config.out / "actors" / f"{number}"
         words = [sys.executable, "-P", "-m", "robot_rl.cli", "actor", "--connect", address, "--spool", str(spool)]
-        words += ["--env", env_id, "--name", f"actor {number}", "--reward", config.reward]
+        words += ["--name", f"actor {number}", "--reward", config.reward]
+        words += ["--noise-memory", str(config.noise_memory)]
+        words += ["--env", env_id] if env_id else []
+        words += ["--arm", config.arm] if config.arm else []
+        words += ["--socket", str(config.socket)] if config.socket else []
         words += ["--seed", str(int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0]) // 2)]
         if config.episode_steps is not None:
             words += ["--episode-steps", str(config.episode_steps)]

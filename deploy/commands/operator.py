@@ -1,4 +1,4 @@
-"""`robot-rl operator SOCKET stop|arm|end|status|beat`: the operator's station in another terminal."""
+"""`robot-rl operator SOCKET WORD`: the operator's station in another terminal."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from rich.console import Console
 from deploy.station import tell
 from robot_rl.config import parse
 
-DESCRIPTION = """Talk to a running `robot-rl serve --socket SOCKET`: emergency stop, arm again after a stop, end, ask
-how it is. `beat` keeps sending signs of life until Ctrl-C: an arm whose file sets operator_timeout_s holds without.
+DESCRIPTION = """Talk to a running `robot-rl serve` or `robot-rl actor` with --socket SOCKET: emergency stop, arm
+again after a stop, end, ask how it is; to an actor also: the scene is set (go), the episode succeeded or failed.
+`beat` keeps sending signs of life until Ctrl-C: an arm whose file sets operator_timeout_s holds without.
 
     robot-rl operator /tmp/arm.sock stop"""
 
@@ -25,7 +26,9 @@ class OperatorConfig:
     """Speak for the operator."""
 
     socket: tyro.conf.Positional[Path]  # what was given to `serve --socket`
-    word: tyro.conf.Positional[Literal["stop", "arm", "end", "status", "beat"]]  # what to say
+    word: tyro.conf.Positional[
+        Literal["stop", "arm", "go", "success", "failure", "end", "status", "beat"]
+    ]  # what to say
     period: float = 0.1  # seconds between signs of life
 
 

@@ -1,0 +1,66 @@
+"""Slowly to an arm's home pose, behind a supervisor of its own."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from deploy.alarms import alarms
+from deploy.arms.arm import Arm, Episodic
+from deploy.arms.schema import ArmConfig
+from deploy.rate import Pacer
+from deploy.safety.decision import Verdict
+from deploy.safety.supervisor import Supervisor
+from deploy.station import Station
+from robot_rl.errors import ArmError, ConfigError
+
+HOME_SHARE = 0.2  # of the file's velocity_share
+CLOSE = 0.02  # rad from home
+SPARE_S = 10.0  # beyond twice the time that the furthest joint needs
+
+
+def drive_home(arm: Arm, config: ArmConfig, *, station: Station | None = None) -> str:
+    """Drive there and stand still; a gripper keeps its width.
+
+    Args:
+        arm: Connected.
+        config: Its file.
+        station: The operator's; its emergency stop ends the drive.
+
+    Returns:
+        How long it took, in words.
+
+    Raises:
+        ConfigError: If the file has no home pose, or the arm takes no joint targets.
+        ArmError: If the supervisor stops the motion or it does not arrive.
+    """
+    if not config.home:
+        raise ConfigError(f"{config.name} has no home pose; add `home:` to its file.")
+    if config.control != "joint_position":
+        raise ConfigError(f"{config.name} is commanded by '{config.control}'; only joint targets can lead home.")
+    supervisor = Supervisor(config.slower(HOME_SHARE).limits())
+    rate_hz = supervisor.limits.rate_hz
+    state = arm.read()
+    supervisor.arm(state, time.monotonic())
+    home = np.array(config.home)
+    goal = np.append(home, state.gripper) if supervisor.action_dim > len(home) else home
+    furthest = float(np.abs(home - state.q).max())
+    slowest = float(supervisor.limits.joints.velocity.min()) * supervisor.limits.joints.velocity_share
+    pacer, station = Pacer(rate_hz, ()), station or Station()
+    try:
+        while pacer.ticks < rate_hz * (2.0 * furthest / slowest + SPARE_S):
+            pacer.wait()
+            state = arm.read()
+            now = time.monotonic()
+            decision = supervisor.check(state, goal, now, alarms(station, supervisor, pacer, now))
+            if decision.verdict is Verdict.STOPPED:
+                raise ArmError(f"{config.name} was stopped on its way home: {decision.findings[0]}.")
+            arm.command(decision.command)
+            if isinstance(arm, Episodic):
+                arm.advance()
+            if supervisor.at_rest and np.abs(state.q - home).max() < CLOSE:
+                return f"reached in {pacer.ticks / rate_hz:.1f} s"
+    finally:
+        arm.hold()
+    raise ArmError(f"{config.name} is still {np.abs(arm.read().q - home).max():.3f} rad from home. Is it blocked?")
