@@ -13,9 +13,9 @@ from rich.console import Console
 
 from deploy.actor import act
 from deploy.bridge.actor import ActorLink
-from deploy.bridge.address import DEFAULT_ADDRESS
-from deploy.bridge.keys import DEFAULT_FOLDER, KeyFolder, Keys
 from deploy.bridge.spool import SpoolOptions
+from deploy.network.address import DEFAULT_ADDRESS
+from deploy.network.keys import DEFAULT_FOLDER, KeyFolder, Keys
 from robot_rl.collect import Collector, Finished
 from robot_rl.config import parse
 from robot_rl.data.reward import RewardRule, reward_fn
