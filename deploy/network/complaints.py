@@ -27,4 +27,4 @@ class Complaints:
         now = time.monotonic()
         if now - self._reported.get(kind, float("-inf")) > REPORT_S:
             self._reported[kind] = now
-            self._log.warning("ignored (%s): %s; %d so far", kind, text, self._counters[kind])
+            self._log.warning("refused (%s): %s; %d so far", kind, text, self._counters[kind])

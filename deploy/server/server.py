@@ -26,7 +26,9 @@ from robot_rl.errors import ConfigError
 POLL_MS = 100
 WAITING = 64  # requests of one client that may queue up before it has to wait
 AT_ONCE = 64
-READ_BYTES = 2**20  # above a request's limit, so that what is too large is counted; beyond it ZeroMQ cuts the sender off
+READ_BYTES = (
+    2**20
+)  # above a request's limit, so that what is too large is counted; beyond it ZeroMQ cuts the sender off
 ENVELOPE_FRAMES, ENVELOPE_BYTES = 3, 512  # what REQ, DEALER or a proxy put before the content
 
 _log = logging.getLogger(__name__)

@@ -8,4 +8,4 @@ import zmq
 libraries = sorted(Path(zmq.__file__).parents[1].glob("pyzmq.libs/libzmq*.so*"))
 if not libraries:
     sys.exit("pyzmq brings no libzmq here. Install libzmq with its header, such as libzmq3-dev.")
-print(libraries[0], f"-Wl,-rpath,{libraries[0].parent}")
+sys.stdout.write(f"{libraries[0]} -Wl,-rpath,{libraries[0].parent}\n")
