@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.bridge.address import DEFAULT_ADDRESS
-from deploy.bridge.keys import DEFAULT_FOLDER
 from deploy.bridge.learner import LearnerHub
 from deploy.bridge.messages import EpisodeEnd
 from deploy.bridge.peers import ActorStatus
+from deploy.network.address import DEFAULT_ADDRESS
+from deploy.network.keys import DEFAULT_FOLDER
 from deploy.weights import WeightExporter
 from robot_rl.algorithms.agent import Metrics
 from robot_rl.errors import BridgeError, ConfigError

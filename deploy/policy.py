@@ -26,8 +26,26 @@ from robot_rl.errors import BundleError
 from robot_rl.spec import Array
 
 
+class _Bound:
+    """Buffers for a number of observations, bound to the session once."""
+
+    def __init__(self, session: Any, contract: Contract, rows: int, *, explores: bool) -> None:
+        self.obs = np.zeros((rows, contract.spec.obs_dim), np.float32)
+        self.action = np.zeros((rows, contract.spec.action_dim), np.float32)
+        self.noise = np.zeros((rows, contract.spec.action_dim), np.float32)
+        self.binding = session.io_binding()
+        bound = [
+            (self.binding.bind_input, INPUT_NAME, self.obs),
+            (self.binding.bind_output, OUTPUT_NAME, self.action),
+        ]
+        if explores:
+            bound.append((self.binding.bind_input, NOISE_NAME, self.noise))
+        for bind, name, buffer in bound:
+            bind(name, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
+
+
 class Policy:
-    """A loaded policy that acts on one observation at a time.
+    """A loaded policy that acts on one observation at a time, or on several at once.
 
     Args:
         session: ONNX Runtime session whose sizes are those of `contract.spec`.
@@ -37,20 +55,11 @@ class Policy:
     def __init__(self, session: Any, contract: Contract) -> None:
         self.contract = contract
         self._session = session
-        self._obs = np.zeros((1, contract.spec.obs_dim), np.float32)
-        self._action = np.zeros((1, contract.spec.action_dim), np.float32)
-        self._noise = np.zeros((1, contract.spec.action_dim), np.float32)
-        self._obs_row, self._noise_row, self._action_row = self._obs[0], self._noise[0], self._action[0]
-        self._binding = session.io_binding()
         self.explores = len(session.get_inputs()) > 1
-        bound = [
-            (self._binding.bind_input, INPUT_NAME, self._obs),
-            (self._binding.bind_output, OUTPUT_NAME, self._action),
-        ]
-        if self.explores:
-            bound.append((self._binding.bind_input, NOISE_NAME, self._noise))
-        for bind, name, buffer in bound:
-            bind(name, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
+        self._one = _Bound(session, contract, 1, explores=self.explores)
+        self._several = {1: self._one}
+        self._binding = self._one.binding
+        self._obs_row, self._noise_row, self._action_row = self._one.obs[0], self._one.noise[0], self._one.action[0]
 
     @staticmethod
     def load(path: Path) -> Policy:
@@ -106,6 +115,26 @@ class Policy:
         self._session.run_with_iobinding(self._binding)
         return self._action_row
 
+    def act_many(self, obs: Array) -> Array:
+        """Executable actions for several raw observations, by one call of ONNX Runtime.
+
+        Args:
+            obs: Raw observations, (N, S). Each N gets buffers of its own, which are kept.
+
+        Returns:
+            Actions, (N, A). The same buffer for each N: the next call with it overwrites them. For N = 1 they are
+            those of `act`; else they may differ from it by rounding, within what the parity certificate says.
+
+        Raises:
+            BundleError: If the graph was made for one observation at a time.
+        """
+        bound = self._several.get(len(obs))
+        if bound is None:
+            bound = self._several[len(obs)] = self._bind(len(obs))
+        bound.obs[:] = obs
+        self._session.run_with_iobinding(bound.binding)
+        return bound.action
+
     def explore(self, obs: Array, noise: Array) -> Array:
         """The action with exploration, as `act` but with the draw given.
 
@@ -126,6 +155,15 @@ class Policy:
     def warm_up(self) -> None:
         """Run on the last observation: the weights are in the processor's caches then."""
         self._session.run_with_iobinding(self._binding)
+
+    def _bind(self, rows: int) -> _Bound:
+        takes = self._session.get_inputs()[0].shape[0]
+        if isinstance(takes, int):  # a name where the graph takes any number
+            raise BundleError(
+                f"policy '{self.contract.run}' takes {takes} observation at a time, not {rows}: its graph was not made "
+                f"by `robot-rl export`. Export it, or answer one by one (--batch 1)."
+            )
+        return _Bound(self._session, self.contract, rows, explores=self.explores)
 
 
 def session_options() -> Any:

@@ -23,8 +23,8 @@ ROBOT_SIDE = [
     "deploy.commands.replay",
     "deploy.recorder",
     "deploy.arms.franka",
-    "deploy.policy_server",
-    "deploy.policy_client",
+    "deploy.server.server",
+    "deploy.server.client",
 ]
 WITHOUT_TORCH = """
 import sys

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.bridge.address import checked_address
-from deploy.bridge.keys import Keys
 from deploy.bridge.loader import PolicyLoader
 from deploy.bridge.messages import EpisodeEnd, Intervention
 from deploy.bridge.peers import ALIVE_S
 from deploy.bridge.sender import Sender
 from deploy.bridge.spool import SpoolOptions, open_spools
+from deploy.network.address import checked_address
+from deploy.network.keys import Keys
 from deploy.policy import Policy
 from robot_rl.data.durable import FolderLock
 from robot_rl.data.transition import Success
@@ -44,8 +44,8 @@ class ActorLink:
         heartbeat_s: Between heartbeats, s.
 
     Raises:
-        BridgeError: If the address is not loopback and there are no keys, or the spool cannot be written.
-        ConfigError: If address or keys are wrong.
+        BridgeError: If the spool cannot be written.
+        ConfigError: If address or keys are wrong, or the address is not loopback and there are no keys.
         DataError: If another process uses the spool.
         SpecMismatch: If the spool holds transitions of another spec.
     """

@@ -10,25 +10,20 @@ import time
 from contextlib import ExitStack, suppress
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from deploy.bridge import messages as m
-from deploy.bridge.access import Doorkeeper
-from deploy.bridge.address import DEFAULT_ADDRESS, checked_address
 from deploy.bridge.desk import Desk, NewestWeights, News
-from deploy.bridge.keys import Keys
 from deploy.bridge.peers import ActorStatus
+from deploy.network.access import Gate
+from deploy.network.address import DEFAULT_ADDRESS, checked_address
+from deploy.network.complaints import Complaints
+from deploy.network.keys import Keys
 from robot_rl.data.replay_log import ReplayLog
 from robot_rl.data.transition import Rows
 from robot_rl.errors import BridgeError
 
 POLL_MS, POLL_FOR_DISK_MS = 100, 5
 DRAINED_AT_ONCE = 64  # messages between two looks at everything else
-ALLOWED_S = 0.2  # how long a look at the allow-list holds
-REPORT_S = 10.0  # between two lines in the log about one kind of bad message
-_FAILED_HANDSHAKES = (
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
 
 _log = logging.getLogger(__name__)
 
@@ -45,26 +40,23 @@ class LearnerHub:
         keys: This learner's key and its allow-list; None on loopback.
 
     Raises:
-        BridgeError: If another learner has the address, or it is not loopback and there are no keys.
-        ConfigError: If the address or the keys are wrong.
+        BridgeError: If another learner has the address.
+        ConfigError: If the address or the keys are wrong, or it is not loopback and there are no keys.
     """
 
     def __init__(self, bind: str, log: ReplayLog, *, keys: Keys | None = None) -> None:
         self.log = log
-        self._keys = keys
         self._desk = Desk(log)
+        self._complaints = Complaints(self._desk.counters, _log)
         self._change = threading.Condition()  # guards the desk
         self._closing = False
-        self._reported: dict[str, float] = {}
-        self._allowed: dict[str, str] = {}
-        self._allowed_at = float("-inf")
         self.failure = ""  # why the thread ended early
         with ExitStack() as undo:
             self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
             undo.callback(self._context.destroy, 0)
-            self._doorkeeper = Doorkeeper(self._context, keys.folder) if keys else None
-            self._router = self._bind(checked_address(bind, keyed=keys is not None))
-            self._monitor = self._router.get_monitor_socket(_FAILED_HANDSHAKES)
+            self._router = _router(self._context)
+            self._gate = Gate(self._router, keys)
+            _bind(self._router, checked_address(bind, keyed=keys is not None))
             self.address = self._router.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
             undo.pop_all()
         self._bell, self._ear = socket.socketpair()
@@ -150,30 +142,22 @@ class LearnerHub:
         self._thread.join()
         self._bell.close()
         self._ear.close()
-        self._router.disable_monitor()
+        self._gate.close()
         self._context.destroy(100)
 
     # The thread
 
     def _run(self) -> None:
         poller = zmq.Poller()
-        for source in (
-            self._router,
-            self._ear,
-            self._monitor,
-            *([self._doorkeeper.socket] if self._doorkeeper else []),
-        ):
+        for source in (self._router, self._ear, *self._gate.sockets):
             poller.register(source, zmq.POLLIN)
         try:
             while not self._closing:
                 ready = dict(poller.poll(POLL_FOR_DISK_MS if self._desk.waits_for_disk else POLL_MS))
                 if self._ear.fileno() in ready:
                     self._ear.recv(4096)
-                if self._doorkeeper and self._doorkeeper.socket in ready:
-                    self._answer_door(self._doorkeeper)
-                if self._monitor in ready:
-                    parse_monitor_message(self._monitor.recv_multipart())
-                    self._count("unauthenticated", "a handshake failed")
+                for turned_away in self._gate.look(ready):
+                    self._complaints.add("unauthenticated", turned_away)
                 with self._change:
                     before = len(self.log)
                     if self._router in ready:
@@ -194,14 +178,14 @@ class LearnerHub:
             except zmq.Again:
                 return
             route = parts[0].bytes
-            if self._keys is not None and not self._is_allowed(parts[-1], now):
-                self._count("unauthenticated", "a message with a revoked key")
+            if not self._gate.admits(parts[-1]):
+                self._complaints.add("unauthenticated", "a message with a revoked key")
                 self._desk.refuse(route, "this actor's key was revoked")
                 continue
             try:
                 message = m.decode_from_actor(parts[-1].buffer)
             except m.BadMessage as error:
-                self._count(error.kind, str(error))
+                self._complaints.add(error.kind, str(error))
                 if error.kind == "wrong_version":
                     self._desk.refuse(route, f"{error}. Install the same version on both machines.")
                 continue
@@ -216,23 +200,6 @@ class LearnerHub:
             except zmq.ZMQError:  # it is gone, or takes no more: what it lacks is sent again when it is back
                 self._desk.counters["undelivered"] += 1
 
-    def _answer_door(self, doorkeeper: Doorkeeper) -> None:
-        denied = doorkeeper.answer()
-        if denied:
-            self._count("unauthenticated", denied)
-
-    def _is_allowed(self, frame: zmq.Frame, now: float) -> bool:
-        if self._keys is not None and now - self._allowed_at > ALLOWED_S:
-            self._allowed, self._allowed_at = self._keys.folder.allowed(), now
-        return str(frame.get("User-Id")) in self._allowed
-
-    def _count(self, kind: str, text: str) -> None:
-        self._desk.counters[kind] += 1
-        now = time.monotonic()
-        if now - self._reported.get(kind, float("-inf")) > REPORT_S:
-            self._reported[kind] = now
-            _log.warning("ignored (%s): %s; %d so far", kind, text, self._desk.counters[kind])
-
     def _order(self, command: m.Command, reason: str) -> None:
         with self._change:
             self._desk.order(command, reason)
@@ -242,22 +209,24 @@ class LearnerHub:
         with suppress(BlockingIOError):  # it is ringing already
             self._bell.send(b"!")
 
-    def _bind(self, address: str) -> zmq.Socket[bytes]:
-        router = self._context.socket(zmq.ROUTER)
-        router.linger = 100
-        router.router_mandatory = True
-        router.sndhwm = router.rcvhwm = 64
-        router.maxmsgsize = 2 * m.MAX_FROM_ACTOR  # above our own limit, so that slightly too large ones are counted
-        router.handshake_ivl = 5000
-        if self._keys is not None:
-            self._keys.secure_learner(router)
-        try:
-            router.bind(address)
-        except zmq.ZMQError as error:
-            if error.errno == zmq.EADDRINUSE:
-                raise BridgeError(
-                    f"{address} is taken: another learner, or another program, listens there. Stop it, or choose "
-                    f"another address, such as {DEFAULT_ADDRESS[:-1]}8."
-                ) from error
-            raise BridgeError(f"Cannot listen on {address}: {error}.") from error
-        return router
+
+def _router(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    router = context.socket(zmq.ROUTER)
+    router.linger = 100
+    router.router_mandatory = True
+    router.sndhwm = router.rcvhwm = 64
+    router.maxmsgsize = 2 * m.MAX_FROM_ACTOR  # above our own limit, so that slightly too large ones are counted
+    router.handshake_ivl = 5000
+    return router
+
+
+def _bind(router: zmq.Socket[bytes], address: str) -> None:
+    try:
+        router.bind(address)
+    except zmq.ZMQError as error:
+        if error.errno == zmq.EADDRINUSE:
+            raise BridgeError(
+                f"{address} is taken: another learner, or another program, listens there. Stop it, or choose "
+                f"another address, such as {DEFAULT_ADDRESS[:-1]}8."
+            ) from error
+        raise BridgeError(f"Cannot listen on {address}: {error}.") from error

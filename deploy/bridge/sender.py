@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import zmq
 
 from deploy.bridge import messages as m
-from deploy.bridge.keys import Keys
 from deploy.bridge.loader import PolicyLoader
 from deploy.bridge.spool import Spool
+from deploy.network.keys import Keys
 from robot_rl.errors import BridgeError, RobotRLError
 from robot_rl.spec import Spec
 
@@ -308,7 +308,7 @@ class Sender:
         socket.handshake_ivl = 5000
         try:
             if self._keys is not None:
-                self._keys.secure_actor(socket)
+                self._keys.secure_client(socket)
             socket.connect(self._address)
         except RobotRLError:
             socket.close(0)

@@ -16,9 +16,9 @@ from deploy.actor import act
 from deploy.arm_env import ArmEnv
 from deploy.arms.config import load_arm
 from deploy.bridge.actor import ActorLink
-from deploy.bridge.address import DEFAULT_ADDRESS
-from deploy.bridge.keys import DEFAULT_FOLDER, KeyFolder, Keys
 from deploy.bridge.spool import SpoolOptions
+from deploy.network.address import DEFAULT_ADDRESS
+from deploy.network.keys import DEFAULT_FOLDER, KeyFolder, Keys
 from deploy.station import Station, keys, signals, socket_at
 from robot_rl.collect import Collector, Finished
 from robot_rl.config import parse

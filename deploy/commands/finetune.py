@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from deploy.bridge.address import checked_address
-from deploy.bridge.keys import KeyFolder, Keys
 from deploy.bridge.learner import LearnerHub
 from deploy.dashboard import Dashboard
 from deploy.learner import LearnerConfig, learn
+from deploy.network.address import checked_address
+from deploy.network.keys import KeyFolder, Keys
 from robot_rl.algorithms.registry import CONFIGS
 from robot_rl.checkpoint import load_agent, load_policy
 from robot_rl.commands.pretrain import with_interval

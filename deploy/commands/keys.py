@@ -1,4 +1,4 @@
-"""`robot-rl keys new|allow|revoke|list`: who may talk over the bridge."""
+"""`robot-rl keys new|allow|revoke|list`: who may talk to learners and policy servers beyond this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from deploy.bridge.keys import DEFAULT_FOLDER, KeyFolder
+from deploy.network.keys import DEFAULT_FOLDER, KeyFolder
 from robot_rl.config import nearest, parse
 from robot_rl.console import print_json
 from robot_rl.errors import ConfigError
@@ -18,8 +18,8 @@ NEW_HELP = """Make a key pair for this machine and print its public key, which t
 
     learner$ robot-rl keys new learner        robot$ robot-rl keys new arm-1
     robot$   robot-rl keys allow learner KEY  learner$ robot-rl keys allow arm-1 KEY"""
-ALLOW_HELP = "Talk to the machine with this public key. A running learner lets it in at once."
-REVOKE_HELP = "No longer talk to a machine. A running learner ignores what it sends from now on."
+ALLOW_HELP = "Talk to the machine with this public key. A running learner or policy server lets it in at once."
+REVOKE_HELP = "No longer talk to a machine. What it sends from now on is ignored, also by what runs already."
 LIST_HELP = "Print this machine's public keys and those it talks to."
 
 

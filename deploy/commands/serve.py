@@ -18,12 +18,14 @@ from deploy.arms.registry import make_arm, require_same_arm
 from deploy.arms.schema import ArmConfig
 from deploy.contract import require_fit
 from deploy.controller import ServePlan, serve
+from deploy.network.keys import DEFAULT_FOLDER, KeyFolder, Keys
 from deploy.policy import Policy
 from deploy.rate import Spread
 from deploy.realtime import RealtimePlan, realtime
 from deploy.recorder import Recorder, session_file
 from deploy.report import Ending, ServeReport
 from deploy.safety.supervisor import Supervisor
+from deploy.server.server import AT_ONCE, PolicyServer
 from deploy.station import Station, keys, socket_at
 from robot_rl.config import parse
 from robot_rl.console import print_json, progress_bar
@@ -35,12 +37,15 @@ Run a policy bundle on an arm at control rate, behind the safety supervisor.
 
     robot-rl serve outputs/lift-bundle --arm robosuite_panda --episodes 10
     robot-rl serve outputs/reach-bundle --arm virtual --duration 60
+    robot-rl serve outputs/reach-bundle --listen tcp://127.0.0.1:5760
 
 --arm is a name in hardware_configs/ or a YAML file: joints, limits, rate, control mode. A bundle made for
 other joints, another order, unit, rate or control mode is refused, saying what differs. The session is
 recorded to --record (MCAP; look at it with `robot-rl replay` or Foxglove, import it with `robot-rl data
 import`). Ctrl-C or q brings the arm to rest and ends cleanly; s, space or SIGUSR1 is the emergency stop.
-Exit status 0, or 2 when the supervisor latched a stop."""
+Exit status 0, or 2 when the supervisor latched a stop.
+
+--listen drives no arm but answers other processes; beyond this machine with --key NAME, to allowed keys alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +54,10 @@ class ServeConfig:
 
     bundle: tyro.conf.Positional[Path]  # folder made by `robot-rl export`
     arm: str = ""  # name in hardware_configs/, or a .yaml file
-    listen: str = ""  # serve actions to other processes instead: tcp://127.0.0.1:PORT (docs/policy_server.md)
+    listen: str = ""  # serve actions to other processes instead: tcp://HOST:PORT (docs/policy_server.md)
+    key: str = ""  # with --listen: name of the key pair from `robot-rl keys new`; needed beyond loopback
+    keys: Path = DEFAULT_FOLDER  # with --listen: folder of keys
+    batch: int = AT_ONCE  # with --listen: most observations in one call of the policy
     env: str = ""  # environment for a simulated arm; default the one in its file
     duration: float | None = None  # seconds of control time
     episodes: int | None = None  # of a simulated arm; 1 if --duration is not given either
@@ -73,6 +81,8 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("Give either --arm (to drive one) or --listen (to answer other processes).")
     if config.listen:
         return listen(config)
+    if config.key:
+        raise ConfigError("--key is for --listen: an arm is driven from this process.")
     report = run(config)
     if config.plot is not None:
         from deploy.plot import plot_timing  # noqa: PLC0415 - matplotlib takes half a second to import
@@ -87,21 +97,22 @@ def main(argv: Sequence[str]) -> int:
 
 def listen(config: ServeConfig) -> int:
     """Answer other processes until Ctrl-C."""
-    from deploy.policy_server import PolicyServer  # noqa: PLC0415 - ZeroMQ is not needed to drive an arm
-
-    server, stop = PolicyServer(Policy.load(config.bundle), config.listen), threading.Event()
-    out = Console(stderr=True, highlight=False)
-    out.print(f"answering at {server.address}; Ctrl-C ends", markup=False)
+    own = Keys(folder=KeyFolder(config.keys), own=config.key) if config.key else None
+    server = PolicyServer(Policy.load(config.bundle), config.listen, keys=own, at_once=config.batch)
+    out, stop = Console(stderr=True, highlight=False), threading.Event()
+    whom = "allowed keys alone" if own else "this machine alone"
+    out.print(f"answering at {server.address}, {whom}; Ctrl-C ends", markup=False, soft_wrap=True)
     try:
         with interrupt_sets(stop):
             server.run(stop)
     finally:
         server.close()
-    answers = dict(server.answered)
+    answers, calls = dict(server.answered), server.desk.calls
     if config.json:
-        print_json({"answered": answers})
+        print_json({"answered": answers, "policy_calls": calls})
     else:
-        out.print("answered: " + (", ".join(f"{n:,} {what}" for what, n in answers.items()) or "nothing"))
+        counted = ", ".join(f"{n:,} {what}" for what, n in answers.items()) or "nothing"
+        out.print(f"answered: {counted}; {calls:,} calls of the policy", markup=False)
     return 0
 
 

@@ -12,10 +12,10 @@ import zmq
 
 from deploy.bridge import messages as m
 from deploy.bridge.actor import ActorLink
-from deploy.bridge.keys import KeyFolder, Keys
 from deploy.bridge.learner import LearnerHub
+from deploy.network.keys import KeyFolder, Keys
 from robot_rl.cli import main
-from robot_rl.errors import BridgeError, ConfigError
+from robot_rl.errors import ConfigError
 from tests.deploy.bridge.linked import eventually, publish
 
 StartHub = Callable[..., LearnerHub]
@@ -93,7 +93,7 @@ def test_what_is_missing_is_said_with_the_remedy(
         start_link("tcp://127.0.0.1:1", keys=Keys(folder=arm, own="nobody", peer="learner"))
     with pytest.raises(ConfigError, match=r"No 'other' is allowed in .* robot-rl keys allow other KEY"):
         start_link("tcp://127.0.0.1:1", keys=Keys(folder=arm, own="arm", peer="other"))
-    with pytest.raises(BridgeError, match=r"must name the learner"):
+    with pytest.raises(ConfigError, match=r"must name the server"):
         start_link("tcp://127.0.0.1:1", keys=Keys(folder=arm, own="arm"))
     with pytest.raises(ConfigError, match=r"exists already"):
         arm.new("arm")

@@ -243,13 +243,13 @@ def test_two_actors_on_one_spool(start_hub: StartHub, start_link: StartLink) -> 
 @pytest.mark.parametrize("address", ["tcp://0.0.0.0:5757", "tcp://*:5757", "tcp://192.168.1.5:5757", "tcp://robot:1"])
 def test_beyond_loopback_needs_keys(start_hub: StartHub, start_link: StartLink, address: str) -> None:
     for start in (start_hub, start_link):
-        with pytest.raises(BridgeError, match=r"is not loopback, and without keys .*robot-rl keys new"):
+        with pytest.raises(ConfigError, match=r"is not loopback, and without keys .*robot-rl keys new"):
             start(address)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:5757", "ipc:///tmp/x", "tcp://127.0.0.1", "tcp://a/b:1"])
 def test_addresses_are_tcp(start_link: StartLink, address: str) -> None:
-    with pytest.raises(ConfigError, match=r"is no bridge address. Write tcp://HOST:PORT"):
+    with pytest.raises(ConfigError, match=r"is no address. Write tcp://HOST:PORT"):
         start_link(address)
 
 

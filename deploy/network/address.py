@@ -1,13 +1,13 @@
-"""Where learner and actors meet. Beyond this machine, only with keys."""
+"""Where two programs meet. Beyond this machine, only with keys."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 
-from robot_rl.errors import BridgeError, ConfigError
+from robot_rl.errors import ConfigError
 
-DEFAULT_ADDRESS = "tcp://127.0.0.1:5757"
+DEFAULT_ADDRESS = "tcp://127.0.0.1:5757"  # the learner's
 _SHAPE = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^:/\[\]]+):(\d{1,5}|\*)")
 
 
@@ -19,19 +19,18 @@ def checked_address(address: str, *, keyed: bool) -> str:
         keyed: Whether CURVE keys are in use.
 
     Raises:
-        ConfigError: If it is no such address.
-        BridgeError: If it is not loopback and there are no keys.
+        ConfigError: If it is no such address, or not loopback and there are no keys.
     """
     found = _SHAPE.fullmatch(address)
     if found is None:
-        raise ConfigError(f"'{address}' is no bridge address. Write tcp://HOST:PORT, such as {DEFAULT_ADDRESS}.")
+        raise ConfigError(f"'{address}' is no address. Write tcp://HOST:PORT, such as {DEFAULT_ADDRESS}.")
     host = found[1].strip("[]")
     if host == "localhost":
         return f"tcp://127.0.0.1:{found[2]}"
     if not keyed and not _is_loopback(host):
-        raise BridgeError(
-            f"{address} is not loopback, and without keys anyone on the network could feed the learner or drive the "
-            f"arm. Make keys (`robot-rl keys new`, `robot-rl keys allow`) and give --key, or use 127.0.0.1."
+        raise ConfigError(
+            f"{address} is not loopback, and without keys anyone on the network could talk here: feed a learner, drive "
+            f"an arm. Make keys (`robot-rl keys new`, `robot-rl keys allow`) and give --key, or use 127.0.0.1."
         )
     return address
 

@@ -5,7 +5,7 @@ A folder, mode 0700:
     own/NAME.key       secret and public key of this machine, mode 0600
     allowed/NAME.pub   public key of a peer it talks to
 
-Revoking removes the peer's file; a running learner notices at once.
+Revoking removes the peer's file; whoever listens notices at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 import zmq
 from zmq.utils import z85
 
-from robot_rl.errors import BridgeError, ConfigError
+from robot_rl.errors import ConfigError
 
 DEFAULT_FOLDER = Path("~/.config/robot-rl/keys")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -146,24 +146,32 @@ class Keys:
     Args:
         folder: Where they are.
         own: Name of this end's key pair.
-        peer: Name of the learner, for an actor; a learner talks to everyone allowed.
+        peer: For a client, the name under which the server's key is allowed here; a server talks to everyone allowed.
     """
 
     folder: KeyFolder
     own: str
     peer: str = ""
 
-    def secure_learner(self, socket: zmq.Socket[bytes]) -> None:
-        """Let only allow-listed actors in (with `deploy.bridge.access.Doorkeeper` in the same context)."""
+    def secure_server(self, socket: zmq.Socket[bytes]) -> None:
+        """Let only allow-listed clients in (with `deploy.network.access.Gate` around the socket).
+
+        Raises:
+            ConfigError: If this end's key is missing or unfit.
+        """
         pair = self.folder.pair(self.own)
         socket.curve_secretkey, socket.curve_publickey = pair.secret.encode(), pair.public.encode()
         socket.curve_server = True
-        socket.zap_domain = b"bridge"
+        socket.zap_domain = b"robot-rl"
 
-    def secure_actor(self, socket: zmq.Socket[bytes]) -> None:
-        """Talk to nobody but the learner `peer`."""
+    def secure_client(self, socket: zmq.Socket[bytes]) -> None:
+        """Talk to nobody but the server `peer`.
+
+        Raises:
+            ConfigError: If a key is missing or unfit.
+        """
         if not self.peer:
-            raise BridgeError("An actor's keys must name the learner that it talks to.")
+            raise ConfigError("A client's keys must name the server that it talks to, as its key was allowed here.")
         pair = self.folder.pair(self.own)
         socket.curve_secretkey, socket.curve_publickey = pair.secret.encode(), pair.public.encode()
         socket.curve_serverkey = self.folder.peer(self.peer).encode()

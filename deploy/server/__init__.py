@@ -1,0 +1,1 @@
+"""The policy server: observations of other processes in, actions out."""
