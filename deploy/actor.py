@@ -15,6 +15,7 @@ import numpy as np
 
 from deploy.bridge.actor import ActorLink
 from deploy.policy import Policy
+from deploy.rate import Pacer
 from robot_rl.collect import Collector, Finished
 from robot_rl.data.transition import Success
 from robot_rl.errors import BridgeError
@@ -69,7 +70,7 @@ def act(
         BridgeError: If a transition could not be stored: nothing more is commanded.
     """
     report, policy, held = ActorReport(), None, ""
-    due = time.monotonic()
+    pacer = Pacer(rate_hz, (), kept_ticks=1) if rate_hz else None
     while not stop.is_set() and (steps is None or report.interactions < steps):
         if link.stopped:
             report.ending = "the learner ended the run"
@@ -84,17 +85,17 @@ def act(
         if policy is None or reason:
             time.sleep(IDLE_S)
             report.held_s += IDLE_S
-            due = time.monotonic()
+            if pacer is not None:
+                pacer.pause()
             continue
+        if pacer is not None:
+            pacer.wait(link.rehearse)
         ended = _step(link, collector, policy)
         report.interactions += 1
         if ended is not None:
             report.episodes += 1
             if on_episode is not None:
                 on_episode(ended)
-        if rate_hz:
-            due += 1.0 / rate_hz
-            time.sleep(max(0.0, due - time.monotonic()))
     report.ending = report.ending or ("interrupted" if stop.is_set() else "all steps taken")
     return report
 

@@ -9,7 +9,7 @@ again; while `waits` gives a reason, `reset` is refused.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import gymnasium as gym
@@ -80,6 +80,8 @@ class ArmEnv(gym.Env[Array, Array]):
         self._path = Interpolator(config.interpolation, many, self.supervisor.action_dim) if many > 1 else None
         self._watchdog = Watchdog(0.0 if self._sim else limits.policy_timeout_s, self._tick_hangs)
         self._watchdog.__enter__()
+        self.rehearsal: Callable[[], object] = lambda: None  # the caller's own, while a tick waits for its deadline
+        self._seen: ArmState | None = None
         self._steps, self._held, self._closed = 0, False, False
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (self.robot_spec.obs_dim,), np.float32)
         self.action_space = gym.spaces.Box(self.robot_spec.action_low, self.robot_spec.action_high)
@@ -200,8 +202,15 @@ class ArmEnv(gym.Env[Array, Array]):
         self.arm.command(decision.command)
         if self._sim is not None:
             self._sim.advance()
-        self._pacer.wait()
+        self._seen = state
+        self._pacer.wait(self._rehearse)
         return decision
+
+    def _rehearse(self) -> None:
+        """The parts of the coming tick that have no effect: what they touch is in the caches then."""
+        if self._seen is not None:
+            self.supervisor.rehearse(self._seen, time.monotonic())
+        self.rehearsal()
 
     def _brake(self) -> None:
         """To rest within the limits, after a stop; a simulated arm's time stands still instead."""

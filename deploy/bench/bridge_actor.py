@@ -13,6 +13,7 @@ import numpy as np
 from deploy.bench.made import HIDDEN, made_model, made_spec, stamped
 from deploy.bridge.actor import ActorLink
 from deploy.policy import Policy
+from deploy.rate import Pacer
 from robot_rl.console import print_json
 
 
@@ -50,15 +51,13 @@ def _stream(link: ActorLink, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tick(link: ActorLink, plan: dict[str, Any]) -> dict[str, Any]:
-    """A control loop with absolute deadlines: act, publish, ask whether to hold, swap policies."""
+    """The control loop that actors run: act, publish, ask whether to hold, swap policies; rehearse while it waits."""
     obs = np.zeros(plan["obs_dim"], np.float32)
     policy = Policy.from_bytes(stamped(made_model(link.spec, HIDDEN), link.spec, 0), "the first policy")
-    ticks, period = int(plan["seconds"] * plan["rate_hz"]), 1 / plan["rate_hz"]
+    ticks, pacer = int(plan["seconds"] * plan["rate_hz"]), Pacer(plan["rate_hz"], ())
     cost, swapped = np.zeros(ticks), dict[int, int]()
-    due = time.perf_counter()
     for i in range(ticks):
-        due += period
-        time.sleep(max(0.0, due - time.perf_counter()))
+        pacer.wait(link.rehearse)
         action = policy.act(obs)
         start = time.perf_counter_ns()
         link.publish(obs, action, 0.0, obs)
@@ -75,12 +74,10 @@ def _tick(link: ActorLink, plan: dict[str, Any]) -> dict[str, Any]:
 def _nothing(link: ActorLink, plan: dict[str, Any]) -> dict[str, Any]:
     """The same loop around nothing but a 444-byte copy: what this machine charges any tick."""
     source, target = bytes(444), bytearray(444)
-    ticks, period = int(plan["seconds"] * plan["rate_hz"]), 1 / plan["rate_hz"]
+    ticks, pacer = int(plan["seconds"] * plan["rate_hz"]), Pacer(plan["rate_hz"], ())
     cost = np.zeros(ticks)
-    due = time.perf_counter()
     for i in range(ticks):
-        due += period
-        time.sleep(max(0.0, due - time.perf_counter()))
+        pacer.wait()
         start = time.perf_counter_ns()
         target[:] = source
         cost[i] = time.perf_counter_ns() - start

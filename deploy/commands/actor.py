@@ -98,6 +98,9 @@ def main(argv: Sequence[str]) -> int:
         options=SpoolOptions(sync_ms=config.sync_ms, limit_bytes=config.spool_mib * 2**20),
     )
 
+    if arm is not None:
+        arm.rehearsal = link.rehearse
+
     def on_hold(reason: str) -> None:
         console.print(f"{config.name} stands still: {reason}" if reason else f"{config.name} goes on", markup=False)
         station.status = reason or "running"

@@ -225,3 +225,16 @@ def test_half_made_sessions_are_removed(tmp_path: Path) -> None:
     os.sync()
     only(tmp_path).close()
     assert not (tmp_path / ".000001-half").exists()
+
+
+def test_a_rehearsal_changes_nothing(tmp_path: Path) -> None:
+    spool = only(tmp_path)
+    for count in range(1, 21):  # over segment ends
+        spool.rehearse(numbered(99, 1)[0].tobytes())
+        fill(spool, count - 1, 1)
+        spool.rehearse(numbered(99, 1)[0].tobytes())
+        assert spool.taken == count
+    spool.close()
+    again = only(tmp_path)
+    assert rewards(again) == list(range(20))
+    again.close()
