@@ -7,7 +7,7 @@ EXTRAS := adroit,robosuite,dev
 export OMP_NUM_THREADS ?= 1
 export PYTHONWARNINGS ?= ignore::SyntaxWarning
 
-.PHONY: help setup test slow check format demo franka-sim constraints clean
+.PHONY: help setup test slow check format demo cpp-example franka-sim constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ format: setup  ## rewrite the files as `make check` wants them
 demo: setup  ## logs -> dataset -> policy -> ONNX -> arm, in some minutes; leaves outputs/demo/report.md
 	$(BIN)/robot-rl demo --out outputs/demo
 
+cpp-example: setup  ## the C++ client of the policy server, examples/cpp/build/ask
+	$(MAKE) -C examples/cpp PYTHON=$(abspath $(BIN)/python)
+
 # The simulator wants numpy 2, everything else here numpy 1: it gets an environment of its own.
 FRANKA_SIM := .venv-franka-sim
 FRANKA_HOST ?= 127.0.0.1
@@ -66,4 +69,4 @@ constraints: setup  ## resolve the pins anew
 	rm constraints.tmp
 
 clean:  ## remove .venv and caches; outputs stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build examples/cpp/build *.egg-info

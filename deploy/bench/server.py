@@ -29,6 +29,7 @@ from deploy.server.wire import VERSION, Request
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
 from robot_rl.console import print_json
+from robot_rl.errors import PolicyServerError
 
 DESCRIPTION = """Measure how long an action takes from `robot-rl serve --listen` on loopback: one client beside an echo
 of the same number of bytes, in turns; then several clients that each ask again as soon as they are answered,
@@ -152,7 +153,6 @@ def _request(obs_bytes: int) -> bytes:
 def _server(bundle: Path, batch: int) -> Generator[tuple[str, Callable[[], dict[str, Any]]]]:
     """Address of a server process, and what ends it and gives its last words."""
     words = [
-        "-m",
         "robot_rl.cli",
         "serve",
         str(bundle),
@@ -163,13 +163,19 @@ def _server(bundle: Path, batch: int) -> Generator[tuple[str, Callable[[], dict[
         str(batch),
     ]
     with _process(words, stderr=subprocess.PIPE) as process:
-        line = _stream(process.stderr).readline()
+        said = ""
+        for line in _stream(process.stderr):
+            said += line
+            if "answering at " in line:
+                break
+        else:
+            raise PolicyServerError(f"The server ended before it listened: {said}")
 
         def end() -> dict[str, Any]:
             process.send_signal(signal.SIGINT)
             return json.loads(_stream(process.stdout).read())
 
-        yield line.split("answering at ")[1].split(",")[0], end
+        yield said.split("answering at ")[1].split(",")[0], end
 
 
 @contextmanager

@@ -105,7 +105,7 @@ class RemotePolicy:
 
     def _wait(self, event: int, end_s: float, patience_s: float) -> None:
         left_ms = (end_s - time.monotonic()) * 1e3
-        if left_ms <= 0 or not self._socket.poll(math.ceil(left_ms), event):
+        if left_ms <= 0 or not zmq.zmq_poll([(self._socket, event)], math.ceil(left_ms)):
             raise self._silence(patience_s)
 
     def _silence(self, patience_s: float) -> PolicyServerError:

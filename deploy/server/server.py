@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import Counter
 from contextlib import ExitStack
+from typing import cast
 
 import msgspec
 import zmq
@@ -105,11 +106,8 @@ class PolicyServer:
     def _receive(self) -> list[tuple[list[bytes], bytes]]:
         """Envelopes and contents of what waits."""
         waiting: list[tuple[list[bytes], bytes]] = []
-        while len(waiting) < self._at_once:
-            try:
-                parts = self._socket.recv_multipart(zmq.DONTWAIT, copy=False)
-            except zmq.Again:
-                break
+        while len(waiting) < self._at_once and cast("int", self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+            parts = self._socket.recv_multipart(zmq.DONTWAIT, copy=False)
             envelope = [part.bytes for part in parts[:-1]]
             if len(envelope) > ENVELOPE_FRAMES or sum(map(len, envelope)) > ENVELOPE_BYTES:
                 self._complaints.add("bad", f"{len(parts)} frames; a request is one, after an empty one")
