@@ -42,9 +42,10 @@ class ImportConfig:
     out: Path  # dataset folder to write; must not exist
     format: FormatName = "auto"  # format of the log
     env: str = ""  # Gymnasium id it was made in; default what the log says, "none" for none
-    obs_keys: tuple[str, ...] = ()  # robomimic observation keys, in order; default the environment's
-    filter: str = ""  # robomimic filter key, such as train
+    obs_keys: tuple[str, ...] = ()  # observation keys or columns, in order; default the usual ones
+    filter: str = ""  # robomimic filter key, or LeRobot or RLDS split, such as train
     reward_key: str = "rewards"  # D4RL array to take rewards from
+    trust_rows: bool = False  # where a log's metadata contradicts its rows, read the rows and note it
     actions: Literal["clip", "refuse"] = "clip"  # what to do with actions beyond the bounds
     replay: bool = False  # robosuite: also replay the actions open loop and count successes
     success: SuccessRule = "auto"  # where labels come from when the rewards don't tell
@@ -85,6 +86,7 @@ def import_(argv: Sequence[str]) -> int:
         filter=config.filter,
         reward_key=config.reward_key,
         replay=config.replay,
+        trust_rows=config.trust_rows,
     )
     log = open_log(config.source, config.format, options)
     clipper = _Clipper(log.spec, refuse=config.actions == "refuse")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from robot_rl.data.formats.d4rl import read_d4rl
 from robot_rl.data.formats.hdf5 import group, listing, numbered_groups, opened
+from robot_rl.data.formats.lerobot import read_lerobot
 from robot_rl.data.formats.log import FormatName, ImportedLog, ReadOptions
 from robot_rl.data.formats.mcap_session import read_session
 from robot_rl.data.formats.minari_folder import read_minari
@@ -20,9 +21,9 @@ READERS: dict[str, Callable[[Path, ReadOptions], ImportedLog]] = {
     "d4rl": read_d4rl,
     "minari": read_minari,
     "mcap": read_session,
+    "lerobot": read_lerobot,
 }
 _LATER = (
-    ("meta/info.json", "a LeRobot dataset"),
     ("dataset_info.json", "an RLDS dataset"),
     ("metadata.yaml", "a rosbag2 recording"),
 )
@@ -48,6 +49,8 @@ def detect(path: Path) -> str:
     if path.is_dir():
         if (path / "data" / "metadata.json").is_file():
             return "minari"
+        if (path / "meta" / "info.json").is_file():
+            return "lerobot"
         for marker, name in _LATER:
             if (path / marker).is_file():
                 raise DataError(f"{path} is {name}, which cannot be read yet. Known: {', '.join(READERS)}.")
