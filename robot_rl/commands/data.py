@@ -1,4 +1,4 @@
-"""`robot-rl data import|info|doctor`: logs in, figures and verdicts out."""
+"""`robot-rl data import|info|doctor|frame|export`: logs in, figures, verdicts, pictures and logs out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from robot_rl.commands.data_export import EXPORT_HELP, export
+from robot_rl.commands.data_frame import FRAME_HELP, frame
 from robot_rl.config import nearest, parse
 from robot_rl.console import print_json, progress_bar
 from robot_rl.data.dataset import load_dataset, write_dataset
@@ -62,11 +64,18 @@ class LookConfig:
 
 def main(argv: Sequence[str]) -> int:
     """Find the sub-command and run it."""
-    verbs: dict[str, Callable[[Sequence[str]], int]] = {"import": import_, "info": info, "doctor": doctor}
+    verbs: dict[str, Callable[[Sequence[str]], int]] = {
+        "import": import_,
+        "info": info,
+        "doctor": doctor,
+        "frame": frame,
+        "export": export,
+    }
     if not argv or argv[0] in ("-h", "--help"):
         out = Console(highlight=False)
-        out.print("usage: robot-rl data import|info|doctor [options]\n", markup=False)
-        for name, text in (("import", IMPORT_HELP), ("info", INFO_HELP), ("doctor", DOCTOR_HELP)):
+        out.print(f"usage: robot-rl data {'|'.join(verbs)} [options]\n", markup=False)
+        helps = (IMPORT_HELP, INFO_HELP, DOCTOR_HELP, FRAME_HELP, EXPORT_HELP)
+        for name, text in zip(verbs, helps, strict=True):
             out.print(f"  [cyan]{name:<8}[/] {text.splitlines()[0]}")
         return 0 if argv else 2
     if argv[0] not in verbs:

@@ -18,6 +18,7 @@ import numpy as np
 from robot_rl.data.episode import Episode
 from robot_rl.data.formats.arrow import read_columns, scalars
 from robot_rl.data.formats.contradictions import Contradictions
+from robot_rl.data.formats.lerobot_cameras import Cameras, cameras
 from robot_rl.data.formats.lerobot_columns import Columns, choose_columns, spec_of
 from robot_rl.data.formats.lerobot_info import LeRobotInfo, read_info
 from robot_rl.data.formats.lerobot_listing import data_files, listed_episodes, tasks
@@ -50,12 +51,13 @@ def read_lerobot(path: Path, options: ReadOptions) -> ImportedLog:
         spec = replace(spec, rate_hz=round(1 / max(float(np.median(rows.periods)), 1e-9), 3))
     notes += _task_notes(info, rows, seen)
     chosen = _split(info, rows, options)
+    pictures = cameras(info, chosen, listed, notes)
     notes += [*_row_notes(columns, info, rows), *seen.notes]
     return ImportedLog(
         format="lerobot",
         spec=spec,
         count=len(chosen),
-        episodes=_episodes(info, columns, chosen),
+        episodes=_episodes(info, columns, chosen, pictures),
         notes=tuple(notes),
     )
 
@@ -111,13 +113,14 @@ def _split(info: LeRobotInfo, rows: Rows, options: ReadOptions) -> dict[int, Pla
     return chosen
 
 
-def _episodes(info: LeRobotInfo, columns: Columns, places: dict[int, Place]) -> Iterator[Episode]:
+def _episodes(info: LeRobotInfo, columns: Columns, places: dict[int, Place], pictures: Cameras) -> Iterator[Episode]:
     wanted = [*columns.obs_keys, *columns.action_keys, "timestamp", _REWARD, _SUCCESS, _DONE, _TERMINATED]
     file, table = None, None
     for index, place in places.items():
         if place.file != file:
             file, table = place.file, read_columns(place.file, wanted)
-        yield _episode(info, columns, table.slice(place.start, place.rows), place.file, index)
+        episode = _episode(info, columns, table.slice(place.start, place.rows), place.file, index)
+        yield replace(episode, cameras=pictures[index])
 
 
 def _episode(info: LeRobotInfo, columns: Columns, table: Any, file: Path, index: int) -> Episode:
