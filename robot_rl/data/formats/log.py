@@ -9,7 +9,7 @@ from typing import Literal
 from robot_rl.data.episode import Episode
 from robot_rl.spec import Spec
 
-FormatName = Literal["auto", "robomimic", "robosuite", "d4rl", "minari", "mcap", "lerobot"]
+FormatName = Literal["auto", "robomimic", "robosuite", "d4rl", "minari", "mcap", "lerobot", "rlds", "npz"]
 
 
 @dataclass(frozen=True, kw_only=True)
