@@ -60,7 +60,8 @@ def export(argv: Sequence[str]) -> int:
         return 0
     out = Console(highlight=False)
     out.print(
-        f"{config.out}: {dataset.total_episodes} episodes, {dataset.total_steps:,} steps as {config.format}", markup=False
+        f"{config.out}: {dataset.total_episodes} episodes, {dataset.total_steps:,} steps as {config.format}",
+        markup=False,
     )
     for note in notes:
         out.print(f"  {note}", markup=False)

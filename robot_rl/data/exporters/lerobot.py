@@ -172,7 +172,9 @@ def _write_meta(
     listing.parent.mkdir(parents=True)
     parquet.write_table(pa.Table.from_pylist(done.rows), listing)
     tasks = pa.table({"task_index": pa.array([0], pa.int64()), "task": [task]})
-    parquet.write_table(tasks.replace_schema_metadata({"pandas": json.dumps(_TASKS_INDEX)}), work / "meta/tasks.parquet")
+    parquet.write_table(
+        tasks.replace_schema_metadata({"pandas": json.dumps(_TASKS_INDEX)}), work / "meta/tasks.parquet"
+    )
     info = _info(dataset, rate, done.frames, success=success)
     (work / "meta/info.json").write_text(json.dumps(info, indent=4))
     (work / "meta/stats.json").write_text(json.dumps({k: s.to_dict() for k, s in stats.items()}, indent=4))

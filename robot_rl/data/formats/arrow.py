@@ -24,7 +24,9 @@ def pyarrow_parquet() -> Any:
     try:
         import pyarrow.parquet as parquet  # noqa: PLC0415 - an extra; only these formats need it
     except ImportError as error:
-        raise DataError(f"LeRobot datasets need pyarrow ({error}). Install it: pip install 'robot-rl[formats]'.") from error
+        raise DataError(
+            f"LeRobot datasets need pyarrow ({error}). Install it: pip install 'robot-rl[formats]'."
+        ) from error
     return parquet
 
 
@@ -72,7 +74,9 @@ def matrix(table: Any, column: str, where: str) -> Floats:
     flat, width = whole, 1
     while _is_list(flat.type):
         if flat.null_count:
-            raise DataError(f"{where}: column '{column}' has {flat.null_count} empty rows. Repair or re-export the log.")
+            raise DataError(
+                f"{where}: column '{column}' has {flat.null_count} empty rows. Repair or re-export the log."
+            )
         inner = flat.flatten()
         step = len(inner) // len(flat) if len(flat) else 0
         lengths = pa.compute.list_value_length(flat).to_numpy(zero_copy_only=False)
@@ -86,7 +90,9 @@ def matrix(table: Any, column: str, where: str) -> Floats:
     if not (pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type) or pa.types.is_boolean(flat.type)):
         raise DataError(f"{where}: column '{column}' holds {whole.type}, not numbers. Choose others with --obs-keys.")
     if flat.null_count:
-        raise DataError(f"{where}: column '{column}' has {flat.null_count} missing values. Repair or re-export the log.")
+        raise DataError(
+            f"{where}: column '{column}' has {flat.null_count} missing values. Repair or re-export the log."
+        )
     values = np.asarray(flat.to_numpy(zero_copy_only=False), np.float64).reshape(rows, width)
     if not np.isfinite(values).all():
         row = int(np.argwhere(~np.isfinite(values))[0][0])

@@ -38,7 +38,10 @@ class LoggedRange:
             return ((), ()), "no actions"
         if (self.low >= -1).all() and (self.high <= 1).all():
             size = len(self.low)
-            return ((-1.0,) * size, (1.0,) * size), "the log states no action bounds: all lie within [-1, 1], taken as such"
+            return (
+                (-1.0,) * size,
+                (1.0,) * size,
+            ), "the log states no action bounds: all lie within [-1, 1], taken as such"
         still = self.high <= self.low
         low, high = self.low - still, self.high + still
         note = "the log states no action bounds: they are the smallest and largest action logged, by dimension"

@@ -46,9 +46,7 @@ def _ref(info: LeRobotInfo, feature: Feature, place: Place, entry: Listed | None
         chunk, number = (entry.number(f"videos/{feature.key}/{part}_index") for part in ("chunk", "file"))
         if chunk is None or number is None:
             return None
-        file = filled(
-            info.video_path, info.root, video_key=feature.key, chunk_index=int(chunk), file_index=int(number)
-        )
+        file = filled(info.video_path, info.root, video_key=feature.key, chunk_index=int(chunk), file_index=int(number))
         start = entry.number(f"videos/{feature.key}/from_timestamp") or 0.0
     else:
         digits = place.file.stem.rpartition("_")[2]
@@ -61,9 +59,7 @@ def _ref(info: LeRobotInfo, feature: Feature, place: Place, entry: Listed | None
             episode_index=episode,
         )
         start = 0.0
-    return CameraRef(
-        name=feature.key, shape=shape, fps=info.fps, store="video", file=str(file.absolute()), start=start
-    )
+    return CameraRef(name=feature.key, shape=shape, fps=info.fps, store="video", file=str(file.absolute()), start=start)
 
 
 def picture_shape(feature: Feature) -> tuple[int, int, int]:

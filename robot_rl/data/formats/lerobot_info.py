@@ -188,7 +188,9 @@ def filled(template: str, root: Path, **values: Any) -> Path:
     try:
         path = template.format(**values)
     except (KeyError, ValueError, IndexError) as error:
-        raise DataError(f"{root}: path template '{template}' cannot be filled ({error!r}). Correct info.json.") from error
+        raise DataError(
+            f"{root}: path template '{template}' cannot be filled ({error!r}). Correct info.json."
+        ) from error
     if ".." in Path(path).parts:
         raise DataError(f"{root}: path '{path}' leads out of the dataset. Correct info.json.")
     return root / path

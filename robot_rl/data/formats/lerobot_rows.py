@@ -153,12 +153,16 @@ def _hold_against_listing(
     if chunk is not None and number is not None:
         place = filled(info.data_path, info.root, chunk_index=int(chunk), file_index=int(number))
         if place.absolute() != file.absolute():
-            seen.add(f"the listing puts episode {entry.index} into {place.name} of {place.parent.name}, its rows stand in "
-                     f"{file.name} of {file.parent.name}")
+            seen.add(
+                f"the listing puts episode {entry.index} into {place.name} of {place.parent.name}, its rows stand in "
+                f"{file.name} of {file.parent.name}"
+            )
     begin, end = entry.number("dataset_from_index"), entry.number("dataset_to_index")
     if begin is not None and end is not None:
         if end - begin != rows:
-            seen.add(f"the listing gives episode {entry.index} rows {begin:g} to {end:g}, which are not its {rows} rows")
+            seen.add(
+                f"the listing gives episode {entry.index} rows {begin:g} to {end:g}, which are not its {rows} rows"
+            )
         elif first is not None and first != begin:
             seen.add(f"the listing starts episode {entry.index} at index {begin:g}, its rows at {first}")
 

@@ -91,7 +91,9 @@ def _episode(arrays: Mapping[str, NDArray[Any]], path: Path, number: int) -> Epi
             f"such rows). The rollout has lost steps; leave it out."
         )
     if end[:-1].any():
-        raise DataError(f"{path}: ep{number} goes on after terminal in row {int(np.flatnonzero(end)[0])}. Split it there.")
+        raise DataError(
+            f"{path}: ep{number} goes on after terminal in row {int(np.flatnonzero(end)[0])}. Split it there."
+        )
     terminated = bool(end[-1]) and len(obs) < TIME_LIMIT
     return Episode(
         observations=np.vstack([obs, following[-1:]]),
@@ -117,5 +119,3 @@ def _spec(path: Path, obs: int, action: int, options: ReadOptions, notes: list[s
             f"{spec.action_dim}. Name the environment that the rollouts come from with --env, or --env none."
         )
     return spec
-
-

@@ -30,9 +30,7 @@ READERS: dict[str, Callable[[Path, ReadOptions], ImportedLog]] = {
     "rlds": read_rlds,
     "npz": read_npz,
 }
-_LATER = (
-    ("metadata.yaml", "a rosbag2 recording"),
-)
+_LATER = (("metadata.yaml", "a rosbag2 recording"),)
 
 
 def open_log(path: Path, format_name: FormatName, options: ReadOptions) -> ImportedLog:

@@ -186,7 +186,9 @@ def _scan_notes(scan: _Scan, columns: _Columns, *, drop: bool) -> list[str]:
         notes.append("no reward: rewards are stored as 0")
     if scan.texts:
         some = sorted(scan.texts)
-        notes.append(f"{len(some)} instructions, which the observation does not tell apart: {'; '.join(some[:3])}"[:300])
+        notes.append(
+            f"{len(some)} instructions, which the observation does not tell apart: {'; '.join(some[:3])}"[:300]
+        )
     return notes
 
 

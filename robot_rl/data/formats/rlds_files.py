@@ -25,7 +25,8 @@ class Shard:
 
 def is_rlds(folder: Path) -> bool:
     """Whether a folder looks like an RLDS dataset."""
-    return (folder / "features.json").is_file() or any(True for f in folder.glob("*.tfrecord*"))
+    named = any((folder / name).is_file() for name in ("features.json", "dataset_info.json"))
+    return named or any(True for _ in folder.glob("*.tfrecord*"))
 
 
 def find_shards(path: Path, split: str, seen: Contradictions) -> list[Shard]:
@@ -39,7 +40,9 @@ def find_shards(path: Path, split: str, seen: Contradictions) -> list[Shard]:
     info = read_json(path / "dataset_info.json") if (path / "dataset_info.json").is_file() else {}
     kind = str(info.get("fileFormat") or "tfrecord").lower()
     if kind != "tfrecord":
-        raise DataError(f"{path}: its files are '{kind}'; only 'tfrecord' is read. Convert it with TensorFlow Datasets.")
+        raise DataError(
+            f"{path}: its files are '{kind}'; only 'tfrecord' is read. Convert it with TensorFlow Datasets."
+        )
     files = sorted(f for f in path.iterdir() if f.is_file() and ".tfrecord" in f.name)
     if not files:
         raise DataError(f"{path}: no TFRecord file. The dataset is incomplete; download it again.")

@@ -72,7 +72,9 @@ def _integers(values: memoryview) -> NDArray[np.int64]:
     for number, wire, part in _fields(values):
         if number == 1:
             single = isinstance(part, int)
-            parts.append(np.array([part], np.uint64).view(np.int64) if single else _varints(np.frombuffer(part, np.uint8)))
+            parts.append(
+                np.array([part], np.uint64).view(np.int64) if single else _varints(np.frombuffer(part, np.uint8))
+            )
         if wire == _FIXED64:
             raise ValueError("a list of integers has another encoding")
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)

@@ -92,5 +92,7 @@ def _crc32c() -> Any:
     try:
         import google_crc32c  # noqa: PLC0415 - an extra; only this format needs it
     except ImportError as error:
-        raise DataError(f"RLDS datasets need google-crc32c ({error}). Install it: pip install 'robot-rl[formats]'.") from error
+        raise DataError(
+            f"RLDS datasets need google-crc32c ({error}). Install it: pip install 'robot-rl[formats]'."
+        ) from error
     return google_crc32c
