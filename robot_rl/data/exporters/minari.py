@@ -7,13 +7,11 @@ import re
 from pathlib import Path
 
 import gymnasium as gym
+from minari.dataset.minari_dataset import parse_dataset_id
 
 from robot_rl.data.dataset import Dataset, read_metadata, write_dataset
 from robot_rl.data.exporters.whole import whole
 from robot_rl.errors import DataError
-
-_ID = re.compile(r"(?P<space>[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*)/(?P<name>[A-Za-z0-9_.-]+)-v(?P<version>\d+)")
-
 
 def export_minari(dataset: Dataset, out: Path, dataset_id: str) -> list[str]:
     """Write `out`, to be given as MINARI_DATASETS_PATH; returns what a user should know.
@@ -28,8 +26,12 @@ def export_minari(dataset: Dataset, out: Path, dataset_id: str) -> list[str]:
     """
     name = re.sub(r"[^A-Za-z0-9]+", "-", dataset.path.name).strip("-").lower() or "dataset"
     chosen = dataset_id or f"robot-rl/{name}-v0"
-    if not _ID.fullmatch(chosen) or ".." in chosen:
-        raise DataError(f"'{chosen}' is no Minari id; write NAMESPACE/NAME-vVERSION, such as door/human-v0.")
+    try:
+        space, _, version = parse_dataset_id(chosen)
+    except ValueError as error:
+        raise DataError(f"'{chosen}' is no Minari id; write NAMESPACE/NAME-vVERSION, such as door/human-v0.") from error
+    if space is None or version is None or ".." in chosen:
+        raise DataError(f"'{chosen}' is no full Minari id; write NAMESPACE/NAME-vVERSION, such as door/human-v0.")
     with whole(out) as work:
         folder = work / chosen
         write_dataset(folder, dataset.spec, dataset, origin=dataset.origin, notes=dataset.notes)

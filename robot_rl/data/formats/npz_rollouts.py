@@ -59,10 +59,11 @@ def read_npz(path: Path, options: ReadOptions) -> ImportedLog:
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, Mapping):
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} holds one array, not rollouts.")
-            return {name: file[name] for name in file}
+            return {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
         raise DataError(f"{path} cannot be read as .npz ({error}). Copy or download it again.") from error
 
