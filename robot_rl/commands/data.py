@@ -26,9 +26,9 @@ from robot_rl.data.summary import summarise
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.spec import Spec
 
-IMPORT_HELP = """Turn a log into a dataset folder. Known formats: robomimic HDF5, robosuite's raw demo.hdf5, D4RL HDF5,
-Minari folders and sessions recorded by `serve` (MCAP); --format auto looks inside. Nothing is written unless
-all of it could be read.
+IMPORT_HELP = """Turn a log into a dataset folder. Known formats: LeRobot v2 and v3, RLDS, robomimic HDF5 (also Isaac Lab's),
+robosuite's raw demo.hdf5, D4RL HDF5, Minari folders, rollouts in .npz and sessions recorded by `serve` (MCAP);
+--format auto looks inside. Nothing is written unless all of it could be read.
 
     robot-rl data import demo.hdf5 --out data/lift"""
 INFO_HELP = "Print what a dataset holds: episodes, steps, rate, shapes, ranges, return and success."
@@ -71,11 +71,17 @@ def main(argv: Sequence[str]) -> int:
         "frame": frame,
         "export": export,
     }
+    texts = {
+        "import": IMPORT_HELP,
+        "info": INFO_HELP,
+        "doctor": DOCTOR_HELP,
+        "frame": FRAME_HELP,
+        "export": EXPORT_HELP,
+    }
     if not argv or argv[0] in ("-h", "--help"):
         out = Console(highlight=False)
         out.print(f"usage: robot-rl data {'|'.join(verbs)} [options]\n", markup=False)
-        helps = (IMPORT_HELP, INFO_HELP, DOCTOR_HELP, FRAME_HELP, EXPORT_HELP)
-        for name, text in zip(verbs, helps, strict=True):
+        for name, text in texts.items():
             out.print(f"  [cyan]{name:<8}[/] {text.splitlines()[0]}")
         return 0 if argv else 2
     if argv[0] not in verbs:

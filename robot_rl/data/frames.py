@@ -85,8 +85,8 @@ class Frames:
         if key not in self._sources:
             if not ref.present:
                 raise DataError(
-                    f"The pictures of camera '{ref.name}' were in {ref.file}, which is gone. Put the log back there, or "
-                    f"import it again from where it is now."
+                    f"The pictures of camera '{ref.name}' were in {ref.file}, which is gone. Put the log back there, "
+                    f"or import it again from where it is now."
                 )
             while len(self._sources) >= self._open_files:
                 self._sources.popitem(last=False)[1].close()

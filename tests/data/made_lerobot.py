@@ -51,7 +51,7 @@ def info(version: str, **more: Any) -> dict[str, Any]:
             "observation.state": {"dtype": "float32", "shape": [3], "names": {"motors": ["pan", "lift", "grip"]}},
             "action": {"dtype": "float32", "shape": [2], "names": {"dx": 0, "dy": 1}},
             "timestamp": {"dtype": "float32", "shape": [1], "names": None},
-            **{k: scalar for k in ("frame_index", "episode_index", "index", "task_index")},
+            **dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), scalar),
         },
         "key_of_a_later_version": {"a": 1},
         **more,
@@ -117,7 +117,9 @@ def v30(root: Path, change: Change = lambda d: None, change_info: Change = lambd
         pq.write_table(whole, root / f"data/chunk-000/file-{number:03d}.parquet", row_group_size=10)
     pq.write_table(pa.Table.from_pylist(parts["listing"]), root / "meta/episodes/chunk-000/file-000.parquet")
     pq.write_table(pa.table(parts["tasks"]), root / "meta/tasks.parquet")
-    about = info("v3.0", data_files_size_in_mb=100, data_path="data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet")
+    about = info(
+        "v3.0", data_files_size_in_mb=100, data_path="data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+    )
     change_info(about)
     (root / "meta/info.json").write_text(json.dumps(about))
     (root / "meta/stats.json").write_text("{}")

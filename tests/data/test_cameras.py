@@ -163,7 +163,7 @@ def test_what_is_not_there_is_named(
 ) -> None:
     imported(videos_v30, tmp_path / "out")
     assert main(["data", "frame", str(tmp_path / "out"), "--out", str(tmp_path / "x.png"), *options]) == 2
-    assert words.split(". ")[0] in " ".join(capsys.readouterr().err.split())
+    assert words.partition(". ")[0] in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_cache_keeps_the_last_pictures_only(tmp_path: Path) -> None:

@@ -53,7 +53,11 @@ def test_round_trips_keep_what_the_format_can_hold(format_name: str, dataset: Da
         assert np.array_equal(before.observations[:-1], after.observations[:-1])
         assert np.array_equal(before.actions, after.actions)
         assert np.array_equal(before.rewards, after.rewards)
-        assert (before.terminated, before.truncated, before.success) == (after.terminated, after.truncated, after.success)
+        assert (before.terminated, before.truncated, before.success) == (
+            after.terminated,
+            after.truncated,
+            after.success,
+        )
         if format_name == "lerobot":  # no place for the last observation, nor for times off the grid
             assert after.final_observed == after.terminated
             assert np.allclose(before.timestamps, after.timestamps, atol=1e-5)
@@ -80,7 +84,22 @@ def test_unknown_success_and_final_observation_stay_unknown(tmp_path: Path) -> N
 def test_minari_opens_what_we_export(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     export(dataset, "minari", out)
-    assert main(["data", "export", str(dataset.path), "--format", "minari", "--out", str(tmp_path / "b"), "--id", "door/human-v2"]) == 0
+    assert (
+        main(
+            [
+                "data",
+                "export",
+                str(dataset.path),
+                "--format",
+                "minari",
+                "--out",
+                str(tmp_path / "b"),
+                "--id",
+                "door/human-v2",
+            ]
+        )
+        == 0
+    )
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(out))
     found = minari.load_dataset("robot-rl/made-v0")
     assert (found.id, found.total_episodes, found.total_steps) == ("robot-rl/made-v0", 3, 67)
@@ -151,15 +170,22 @@ def test_data_files_roll_over_and_the_listing_follows(
     assert [len(e) for e in back(root, tmp_path / "again")] == [30, 12, 25]
 
 
-def test_what_cannot_be_exported_is_refused(dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_exported_is_refused(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     spec = type(SPEC)(SPEC.observation, SPEC.action)  # of unknown rate
     still = write_dataset(tmp_path / "still", spec, [make_episode()], origin="made")
     words = ["data", "export", str(still.path), "--format", "lerobot", "--out", str(tmp_path / "x")]
     assert main(words) == 2
-    assert "does not know its rate, which LeRobot needs. Give it with --fps" in " ".join(capsys.readouterr().err.split())
+    assert "does not know its rate, which LeRobot needs. Give it with --fps" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert main([*words, "--fps", "12.5"]) == 0
     assert json.loads((tmp_path / "x/meta/info.json").read_text())["fps"] == 12.5
     assert main(words) == 2
-    assert main(["data", "export", str(dataset.path), "--format", "minari", "--out", str(tmp_path / "y"), "--id", "x"]) == 2
+    assert (
+        main(["data", "export", str(dataset.path), "--format", "minari", "--out", str(tmp_path / "y"), "--id", "x"])
+        == 2
+    )
     assert "'x' is no Minari id" in " ".join(capsys.readouterr().err.split())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["made", "still", "x"]

@@ -35,7 +35,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "npz": lambda p: rollouts(p.with_suffix(".npz")),
 }
 NEW = {k: m for k, m in MAKERS.items() if k not in ("robomimic", "d4rl")}
-ROUNDS = 60
+ROUNDS = 40
 
 
 def files(log: Path) -> list[Path]:
@@ -47,8 +47,7 @@ def outcome(log: Path, *, trust_rows: bool) -> tuple[int, ...] | None:
     try:
         found = open_log(log, "auto", ReadOptions(trust_rows=trust_rows, env="none"))
         lengths = tuple(len(e) for e in found.episodes)
-    except RobotRLError as error:
-        assert len(str(error)) > 20, error
+    except RobotRLError:
         return None
     assert len(lengths) == found.count
     return lengths
@@ -145,7 +144,15 @@ def test_wrong_arrays_and_attributes_of_hdf5_never_end_in_a_traceback(name: str,
         keys: list[str] = []
         file.visit(keys.append)
         attrs = [(k, a) for k in keys for a in file[k].attrs]
-    values = [np.zeros(3), np.zeros((2, 2)), np.zeros((0, 4)), b"text", np.zeros((5, 2), complex), np.array([b"a"] * 5), 1.0]
+    values = [
+        np.zeros(3),
+        np.zeros((2, 2)),
+        np.zeros((0, 4)),
+        b"text",
+        np.zeros((5, 2), complex),
+        np.array([b"a"] * 5),
+        1.0,
+    ]
     for key in keys:
         for value in rng.sample(values, 3):
             log.write_bytes(before)
@@ -166,8 +173,10 @@ def test_damaged_examples_are_refused_or_whole() -> None:
     """Behind a valid checksum: the parser alone."""
     rng = random.Random(0)
     whole = example(episode(0, 3))
+    refused = 0
     for _ in range(1500):
         try:
             parse_example(damage(whole, rng), "here")
-        except DataError as error:
-            assert "here is no tf.train.Example" in str(error)
+        except DataError:
+            refused += 1
+    assert 100 < refused < 1500

@@ -89,11 +89,17 @@ def test_without_observations_the_states_are_taken_and_the_last_one_is_known(tmp
 
 
 MALFORMED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
-    "total": (lambda f: f["data"].attrs.__setitem__("total", 99), "'total' of 'data' is 99, the demonstrations hold 10"),
+    "total": (
+        lambda f: f["data"].attrs.__setitem__("total", 99),
+        "'total' of 'data' is 99, the demonstrations hold 10",
+    ),
     "no actions": (lambda f: f["data/demo_1"].__delitem__("actions"), "'data/demo_1/actions' is missing"),
     "success": (lambda f: f["data/demo_0"].attrs.__setitem__("success", "yes"), "expected true or false"),
     "short obs": (
-        lambda f: (f.__delitem__("data/demo_1/obs/eef_pos"), f.__setitem__("data/demo_1/obs/eef_pos", np.zeros((3, 3)))),
+        lambda f: (
+            f.__delitem__("data/demo_1/obs/eef_pos"),
+            f.__setitem__("data/demo_1/obs/eef_pos", np.zeros((3, 3))),
+        ),
         "has 3 rows, its actions have 4",
     ),
     "no obs": (lambda f: f.__delitem__("data/demo_1/obs"), "group 'data/demo_1/obs' is missing"),
@@ -116,5 +122,7 @@ def test_malformed_files_are_refused(name: str, tmp_path: Path, capsys: pytest.C
 
 
 def test_unknown_observation_keys_list_the_known(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no two-dimensional observation colour in '/data/demo_0/obs'; there are: .*joint"):
+    with pytest.raises(
+        DataError, match=r"no two-dimensional observation colour in '/data/demo_0/obs'; there are: .*joint"
+    ):
         read_robomimic(isaac_file(tmp_path / "x.hdf5"), ReadOptions(obs_keys=("colour",)))

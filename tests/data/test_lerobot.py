@@ -164,7 +164,12 @@ CONTRADICTIONS: dict[str, tuple[str, Any, Any, str]] = {
     "total_frames": ("v3.0", None, set_info(total_frames=14983), "total_frames 14983, the data files hold 43"),
     "total_episodes": ("v2.1", None, set_info(total_episodes=5), "total_episodes 5, the data files hold 4"),
     "length": ("v3.0", listing("length", 8), None, "the listing gives episode 1 8 rows, file-000.parquet has 9"),
-    "length v2": ("v2.1", listing("length", 8), None, "the listing gives episode 1 8 rows, episode_000001.parquet has 9"),
+    "length v2": (
+        "v2.1",
+        listing("length", 8),
+        None,
+        "the listing gives episode 1 8 rows, episode_000001.parquet has 9",
+    ),
     "range": ("v3.0", listing("dataset_from_index", 3), None, "rows 3 to 21, which are not its 9 rows"),
     "shifted": (
         "v3.0",
@@ -175,7 +180,12 @@ CONTRADICTIONS: dict[str, tuple[str, Any, Any, str]] = {
     "stale file": ("v3.0", listing("data/file_index", 1), None, "puts episode 1 into file-001.parquet of chunk-000"),
     "listed twice": ("v3.0", listing("episode_index", 0), None, "lists episode 0 a second time"),
     "unlisted": ("v3.0", lambda p: p["listing"].pop(), None, "1 episodes have rows but are not listed"),
-    "no rows": ("v2.1", lambda p: p.pop(2), set_info(total_episodes=3, total_frames=28), "listed episodes have no rows"),
+    "no rows": (
+        "v2.1",
+        lambda p: p.pop(2),
+        set_info(total_episodes=3, total_frames=28),
+        "listed episodes have no rows",
+    ),
     "fps": ("v2.1", None, set_info(fps=50), "says fps 50, the timestamps come at 20.00 Hz"),
     "clock": ("v3.0", column("timestamp", 4, 0.0), None, "timestamps of episode 1 stand still or run back 1 times"),
     "frame_index": ("v2.1", column("frame_index", 3, 7), None, "frame_index of episode 1 is 7 in its row 3"),

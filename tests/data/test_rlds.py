@@ -147,7 +147,10 @@ def test_cut_and_damaged_files_are_refused_by_name_and_place(tmp_path: Path) -> 
         (framed(b"hello"), "is no tf.train.Example"),
         (framed(example({"steps/action": np.zeros(4, np.float32)})), "lacks 'steps/"),
         (framed(example(episode(0, 5) | {"steps/action": np.zeros(9, np.float32)})), "numbers"),
-        (framed(example(episode(0, 5) | {"steps/action": np.full(10, np.nan, np.float32)})), "NaN or infinity in step 0"),
+        (
+            framed(example(episode(0, 5) | {"steps/action": np.full(10, np.nan, np.float32)})),
+            "NaN or infinity in step 0",
+        ),
         (b"", "holds no episodes"),
     ]:
         file.write_bytes(content)

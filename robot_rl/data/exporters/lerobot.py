@@ -56,7 +56,7 @@ def export_lerobot(dataset: Dataset, out: Path, task: str, fps: float) -> list[s
     with whole(out) as work:
         (work / "meta").mkdir(parents=True)
         done, stats = _write_data(dataset, work, rate, task, success=success)
-        _write_meta(dataset, work, rate, task, done, stats, success=success)
+        _write_meta(dataset, work, rate, done, stats, task=task, success=success)
     notes = ["LeRobot stores no observation after the last action: the one of each episode is not written"]
     if not success:
         notes.append("success is not known of every episode: the column next.success is left out")
@@ -159,10 +159,10 @@ def _write_meta(
     dataset: Dataset,
     work: Path,
     rate: float,
-    task: str,
     done: _Progress,
     stats: dict[str, _Stats],
     *,
+    task: str,
     success: bool,
 ) -> None:
     import pyarrow as pa  # noqa: PLC0415

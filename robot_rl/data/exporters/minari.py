@@ -13,6 +13,7 @@ from robot_rl.data.dataset import Dataset, read_metadata, write_dataset
 from robot_rl.data.exporters.whole import whole
 from robot_rl.errors import DataError
 
+
 def export_minari(dataset: Dataset, out: Path, dataset_id: str) -> list[str]:
     """Write `out`, to be given as MINARI_DATASETS_PATH; returns what a user should know.
 

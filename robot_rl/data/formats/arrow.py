@@ -22,7 +22,7 @@ def pyarrow_parquet() -> Any:
         DataError: If pyarrow is not installed.
     """
     try:
-        import pyarrow.parquet as parquet  # noqa: PLC0415 - an extra; only these formats need it
+        from pyarrow import parquet  # noqa: PLC0415 - an extra; only these formats need it
     except ImportError as error:
         raise DataError(
             f"LeRobot datasets need pyarrow ({error}). Install it: pip install 'robot-rl[formats]'."

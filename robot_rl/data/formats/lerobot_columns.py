@@ -64,9 +64,10 @@ def choose_columns(
     for what, keys in (("observation", observed), ("action", acted)):
         missing = [k for k in keys if k not in flat]
         if missing or not keys:
+            wanted = ", ".join(missing) or f"such as {_likely(what)}"
             raise DataError(
-                f"{info.root}: no {what} column {', '.join(missing) or 'such as ' + _likely(what)}; numeric columns are "
-                f"{', '.join(flat) or 'none'}. Choose observations with --obs-keys; an action is called 'action'."
+                f"{info.root}: no {what} column {wanted}; numeric columns are {', '.join(flat) or 'none'}. Choose "
+                f"observations with --obs-keys; an action is called 'action'."
             )
     rest = [
         f.key

@@ -120,4 +120,4 @@ def _json_lines(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value and value == int(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()

@@ -69,7 +69,7 @@ def scan(
             file, ["episode_index", "frame_index", "index", "timestamp", "task_index", *columns.action_keys]
         )
         if len(table):
-            _take_file(info, file, table, columns, listed, found, seen)
+            _take_file(info, file, table, found, seen, columns=columns, listed=listed)
     if not found.places:
         raise DataError(f"{info.root} holds no episodes: its data files have no rows.")
     _hold_against_totals(info, found, listed, seen)
@@ -90,13 +90,14 @@ def _take_file(
     info: LeRobotInfo,
     file: Path,
     table: Any,
-    columns: Columns,
-    listed: dict[int, Listed],
     found: Rows,
     seen: Contradictions,
+    *,
+    columns: Columns,
+    listed: dict[int, Listed],
 ) -> None:
     where, names = str(file), table.column_names
-    actions = np.hstack([_sized(table, f.key, width, file) for f, width in columns.action])
+    actions = np.hstack([sized_matrix(table, f.key, width, file) for f, width in columns.action])
     found.range.add(actions)
     if "episode_index" in names:
         owner = integers(table, "episode_index", where)
@@ -125,7 +126,8 @@ def _take_file(
         if times is not None:
             _take_times(times[start:stop], episode, found, seen)
         if (entry := listed.get(episode)) is not None:
-            _hold_against_listing(info, file, entry, stop - start, None if index is None else int(index[start]), seen)
+            first = None if index is None else int(index[start])
+            _hold_against_listing(info, file, entry, seen, rows=stop - start, first=first)
 
 
 def _take_times(times: Any, episode: int, found: Rows, seen: Contradictions) -> None:
@@ -144,7 +146,7 @@ def _take_times(times: Any, episode: int, found: Rows, seen: Contradictions) -> 
 
 
 def _hold_against_listing(
-    info: LeRobotInfo, file: Path, entry: Listed, rows: int, first: int | None, seen: Contradictions
+    info: LeRobotInfo, file: Path, entry: Listed, seen: Contradictions, *, rows: int, first: int | None
 ) -> None:
     """One episode's rows against its line of the listing."""
     if entry.length is not None and entry.length != rows:
@@ -185,7 +187,8 @@ def _hold_against_totals(info: LeRobotInfo, found: Rows, listed: dict[int, Liste
             seen.add(f"info.json says fps {info.fps:g}, the timestamps come at {rate:.2f} Hz")
 
 
-def _sized(table: Any, key: str, width: int, file: Path) -> Any:
+def sized_matrix(table: Any, key: str, width: int, file: Path) -> Any:
+    """`arrow.matrix`, refused where its width is not the first file's."""
     values = matrix(table, key, str(file))
     if values.shape[1] != width:
         raise DataError(
@@ -193,8 +196,3 @@ def _sized(table: Any, key: str, width: int, file: Path) -> Any:
             f"dataset: export them apart."
         )
     return values
-
-
-def sized_matrix(table: Any, key: str, width: int, file: Path) -> Any:
-    """`arrow.matrix`, refused where its width is not the first file's."""
-    return _sized(table, key, width, file)

@@ -38,7 +38,8 @@ def read_npz(path: Path, options: ReadOptions) -> ImportedLog:
     numbers = sorted({int(m[1]) for name in arrays if (m := _NAME.fullmatch(name))})
     if not numbers:
         raise DataError(
-            f"{path}: no rollouts 'ep0/observation', 'ep0/action', ...; it has {', '.join(list(arrays)[:8]) or 'nothing'}."
+            f"{path}: no rollouts 'ep0/observation', 'ep0/action', ...; it has "
+            f"{', '.join(list(arrays)[:8]) or 'nothing'}."
         )
     episodes = [_episode(arrays, path, number) for number in numbers]
     widths = {(e.observations.shape[1], e.actions.shape[1]) for e in episodes}

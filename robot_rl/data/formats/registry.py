@@ -51,29 +51,38 @@ def detect(path: Path) -> str:
         DataError: If it is none that can be read; formats that are only recognised are named.
     """
     if path.is_dir():
-        if (path / "data" / "metadata.json").is_file():
-            return "minari"
-        if (path / "meta" / "info.json").is_file():
-            return "lerobot"
-        if is_rlds(path) or any(is_rlds(p) for p in path.iterdir() if p.is_dir()):
-            return "rlds"
-        for marker, name in _LATER:
-            if (path / marker).is_file():
-                raise DataError(f"{path} is {name}, which cannot be read yet. Known: {', '.join(READERS)}.")
-        raise DataError(
-            f"{path} is a folder of no known kind: without Minari's data/metadata.json, LeRobot's meta/info.json, and "
-            f"RLDS's features.json or *.tfrecord files. Known: {', '.join(READERS)}."
-        )
-    if path.suffix == ".mcap":
-        return "mcap"
-    if path.suffix == ".npz":
-        return "npz"
+        return _detect_folder(path)
+    if path.suffix in (".mcap", ".npz"):
+        return path.suffix.removeprefix(".")
     if ".tfrecord" in path.name:
         return "rlds"
     if path.suffix in (".parquet", ".jsonl", ".mp4"):
         raise DataError(f"{path} is a part of a LeRobot dataset; give the folder that holds its 'meta' and 'data'.")
     if path.suffix in (".db3", ".bag"):
         raise DataError(f"{path} is a ROS recording, which cannot be read yet. Known: {', '.join(READERS)}.")
+    return _detect_hdf5(path)
+
+
+def _detect_folder(path: Path) -> str:
+    if (path / "data" / "metadata.json").is_file():
+        return "minari"
+    if (path / "meta" / "info.json").is_file():
+        return "lerobot"
+    if is_rlds(path) or any(is_rlds(p) for p in path.iterdir() if p.is_dir()):
+        return "rlds"
+    for marker, name in _LATER:
+        if (path / marker).is_file():
+            raise DataError(f"{path} is {name}, which cannot be read yet. Known: {', '.join(READERS)}.")
+    logs = sorted(f.name for f in path.iterdir() if f.suffix in (".hdf5", ".h5", ".npz", ".mcap", ".db3", ".bag"))
+    if logs:
+        raise DataError(f"{path} is a folder of logs: {', '.join(logs[:6])}. Give one of these files.")
+    raise DataError(
+        f"{path} is a folder of no known kind: without Minari's data/metadata.json, LeRobot's meta/info.json, and "
+        f"RLDS's features.json or *.tfrecord files. Known: {', '.join(READERS)}."
+    )
+
+
+def _detect_hdf5(path: Path) -> str:
     if not h5py.is_hdf5(path):
         raise DataError(
             f"{path} is of no known kind: it is not HDF5 (robomimic, robosuite, d4rl), and not named .mcap, .npz or "

@@ -93,8 +93,8 @@ def _version_folder(path: Path) -> Path:
         if len(inside) == 1:
             return inside[0]
         raise DataError(
-            f"{path} holds {len(inside)} RLDS datasets ({', '.join(p.name for p in inside) or 'none'}); give the folder "
-            f"with features.json and the TFRecord files."
+            f"{path} holds {len(inside)} RLDS datasets ({', '.join(p.name for p in inside) or 'none'}); give the "
+            f"folder with features.json and the TFRecord files."
         )
     return path
 

@@ -45,7 +45,8 @@ def find_shards(path: Path, split: str, seen: Contradictions) -> list[Shard]:
         )
     files = sorted(f for f in path.iterdir() if f.is_file() and ".tfrecord" in f.name)
     if not files:
-        raise DataError(f"{path}: no TFRecord file. The dataset is incomplete; download it again.")
+        there = ", ".join(sorted(f.name for f in path.iterdir())[:8])
+        raise DataError(f"{path}: no TFRecord file; there are {there}. It is incomplete or no RLDS; download it again.")
     groups: dict[str, dict[int, tuple[Path, int]]] = {}
     for number, file in enumerate(files):
         match = _SHARD.fullmatch(file.name)
@@ -67,7 +68,7 @@ def find_shards(path: Path, split: str, seen: Contradictions) -> list[Shard]:
 def _group(
     name: str, shards: dict[int, tuple[Path, int]], stated: list[int] | None, seen: Contradictions
 ) -> list[Shard]:
-    expected = max(max(count for _, count in shards.values()), len(stated or []))
+    expected = max([count for _, count in shards.values()] + [len(stated or [])])
     lost = sorted(set(range(expected)) - set(shards))
     if lost and expected:
         seen.add(f"split '{name}' has {len(shards)} of {expected} files, the first one missing is number {lost[0]}")

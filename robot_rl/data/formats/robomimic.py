@@ -50,7 +50,7 @@ def read_robomimic(path: Path, options: ReadOptions) -> ImportedLog:
             spec = _own_spec(ours, path)
             observed = Observed(options.obs_keys or tuple(e.name.replace("/", ".") for e in spec.observation))
         else:
-            spec, observed = _spec(data, names, first, path, args, options, notes)
+            spec, observed = _spec(data, names, path, options, args=args, notes=notes)
         missing = [n for n in names if "rewards" not in group(data, n, path)]
         _require_width(
             read_observed(first, path, observed, len(numbers(first, "actions", path, ndim=2)))[0],
@@ -123,8 +123,9 @@ def require_our_controller(config: dict[str, Any], path: Path) -> None:
 
 
 def _spec(
-    data: Any, names: list[str], demo: Any, path: Path, args: dict[str, Any], options: ReadOptions, notes: list[str]
+    data: Any, names: list[str], path: Path, options: ReadOptions, *, args: dict[str, Any], notes: list[str]
 ) -> tuple[Spec, Observed]:
+    demo = group(data, names[0], path)
     env_id = options.env or _env_id(args)
     if env_id not in ("", "none"):
         if args.get("type", args.get("env_type")) == _ROBOSUITE:

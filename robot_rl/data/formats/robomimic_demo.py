@@ -1,8 +1,9 @@
 """What a robomimic demonstration holds, in robomimic's own form and in Isaac Lab's.
 
-Isaac Lab (https://isaac-sim.github.io/IsaacLab, `HDF5DatasetFileHandler`) writes `data/demo_N` with `actions`, `obs` (a group,
-with further groups in it, or one flat array), `initial_state` and `states` (nested by asset: `articulation/
-robot/joint_position`, `rigid_object/cube/root_pose`), the attribute `success`, and neither rewards nor next_obs.
+Isaac Lab (https://isaac-sim.github.io/IsaacLab, `HDF5DatasetFileHandler`) writes `data/demo_N` with `actions`, `obs`
+(a group, with further groups in it, or one flat array), `initial_state` and `states` (nested by asset:
+`articulation/robot/joint_position`, `rigid_object/cube/root_pose`), the attribute `success`, and neither rewards
+nor next_obs.
 """
 
 from __future__ import annotations
