@@ -1,4 +1,4 @@
-"""`robot-rl data import|info|doctor`: logs in, figures and verdicts out."""
+"""`robot-rl data import|info|doctor|frame|export`: logs in, figures, verdicts, pictures and logs out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from robot_rl.commands.data_export import EXPORT_HELP, export
+from robot_rl.commands.data_frame import FRAME_HELP, frame
 from robot_rl.config import nearest, parse
 from robot_rl.console import print_json, progress_bar
 from robot_rl.data.dataset import load_dataset, write_dataset
@@ -24,9 +26,9 @@ from robot_rl.data.summary import summarise
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.spec import Spec
 
-IMPORT_HELP = """Turn a log into a dataset folder. Known formats: robomimic HDF5, robosuite's raw demo.hdf5, D4RL HDF5,
-Minari folders and sessions recorded by `serve` (MCAP); --format auto looks inside. Nothing is written unless
-all of it could be read.
+IMPORT_HELP = """Turn a log into a dataset folder. Known formats: LeRobot v2 and v3, RLDS, robomimic HDF5 (also Isaac Lab's),
+robosuite's raw demo.hdf5, D4RL HDF5, Minari folders, rollouts in .npz and sessions recorded by `serve` (MCAP);
+--format auto looks inside. Nothing is written unless all of it could be read.
 
     robot-rl data import demo.hdf5 --out data/lift"""
 INFO_HELP = "Print what a dataset holds: episodes, steps, rate, shapes, ranges, return and success."
@@ -42,9 +44,10 @@ class ImportConfig:
     out: Path  # dataset folder to write; must not exist
     format: FormatName = "auto"  # format of the log
     env: str = ""  # Gymnasium id it was made in; default what the log says, "none" for none
-    obs_keys: tuple[str, ...] = ()  # robomimic observation keys, in order; default the environment's
-    filter: str = ""  # robomimic filter key, such as train
+    obs_keys: tuple[str, ...] = ()  # observation keys or columns, in order; default the usual ones
+    filter: str = ""  # robomimic filter key, or LeRobot or RLDS split, such as train
     reward_key: str = "rewards"  # D4RL array to take rewards from
+    trust_rows: bool = False  # where a log's metadata contradicts its rows, read the rows and note it
     actions: Literal["clip", "refuse"] = "clip"  # what to do with actions beyond the bounds
     replay: bool = False  # robosuite: also replay the actions open loop and count successes
     success: SuccessRule = "auto"  # where labels come from when the rewards don't tell
@@ -61,11 +64,24 @@ class LookConfig:
 
 def main(argv: Sequence[str]) -> int:
     """Find the sub-command and run it."""
-    verbs: dict[str, Callable[[Sequence[str]], int]] = {"import": import_, "info": info, "doctor": doctor}
+    verbs: dict[str, Callable[[Sequence[str]], int]] = {
+        "import": import_,
+        "info": info,
+        "doctor": doctor,
+        "frame": frame,
+        "export": export,
+    }
+    texts = {
+        "import": IMPORT_HELP,
+        "info": INFO_HELP,
+        "doctor": DOCTOR_HELP,
+        "frame": FRAME_HELP,
+        "export": EXPORT_HELP,
+    }
     if not argv or argv[0] in ("-h", "--help"):
         out = Console(highlight=False)
-        out.print("usage: robot-rl data import|info|doctor [options]\n", markup=False)
-        for name, text in (("import", IMPORT_HELP), ("info", INFO_HELP), ("doctor", DOCTOR_HELP)):
+        out.print(f"usage: robot-rl data {'|'.join(verbs)} [options]\n", markup=False)
+        for name, text in texts.items():
             out.print(f"  [cyan]{name:<8}[/] {text.splitlines()[0]}")
         return 0 if argv else 2
     if argv[0] not in verbs:
@@ -85,6 +101,7 @@ def import_(argv: Sequence[str]) -> int:
         filter=config.filter,
         reward_key=config.reward_key,
         replay=config.replay,
+        trust_rows=config.trust_rows,
     )
     log = open_log(config.source, config.format, options)
     clipper = _Clipper(log.spec, refuse=config.actions == "refuse")

@@ -22,11 +22,13 @@ from minari import __version__ as minari_version
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
+from robot_rl.data.cameras import CameraRef, refs_from_json, refs_to_json
 from robot_rl.data.episode import Episode
 from robot_rl.errors import DataError
 from robot_rl.spec import Spec
 
 METADATA_KEY = "robot_rl"
+CAMERAS_KEY = "cameras"  # attribute of an episode that has pictures
 FORMAT_VERSION = 1
 
 
@@ -58,6 +60,14 @@ class Dataset:
         with _opened(self.path / "data" / "main_data.hdf5") as file:
             for index in range(self.total_episodes):
                 yield _read_episode(file, index, self.path)
+
+    def camera_refs(self) -> Iterator[tuple[CameraRef, ...]]:
+        """Where each episode's pictures are, without reading its numbers."""
+        with _opened(self.path / "data" / "main_data.hdf5") as file:
+            for index in range(self.total_episodes):
+                group = file.get(f"episode_{index}")
+                text = "[]" if group is None else group.attrs.get(CAMERAS_KEY, "[]")
+                yield refs_from_json(str(text))
 
     def episode(self, index: int) -> Episode:
         """Read episode `index`."""
@@ -190,7 +200,8 @@ def _to_buffer(episode: Episode) -> EpisodeBuffer:
 
 def _facts(episode: Episode) -> dict[str, Any]:
     success = -1 if episode.success is None else int(episode.success)
-    return {"source": episode.source, "success": success, "final_observed": episode.final_observed}
+    facts = {"source": episode.source, "success": success, "final_observed": episode.final_observed}
+    return facts | ({CAMERAS_KEY: refs_to_json(episode.cameras)} if episode.cameras else {})
 
 
 def _opened(file: Path) -> h5py.File:
@@ -216,6 +227,7 @@ def _read_episode(file: h5py.File, index: int, path: Path) -> Episode:
             final_observed=bool(group.attrs["final_observed"]),
             timestamps=None if infos is None else infos["timestamp"][()],
             source=str(group.attrs["source"]),
+            cameras=refs_from_json(str(group.attrs.get(CAMERAS_KEY, "[]"))),
         )
     except (KeyError, IndexError, OSError) as error:
         raise DataError(f"{path}: {key} is incomplete ({error}). Import the logs again.") from error

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from robot_rl.data.camera_checks import camera_findings
 from robot_rl.data.checks import Finding, Together, check_episode
 from robot_rl.data.dataset import Dataset
 from robot_rl.errors import DataError
@@ -80,6 +81,7 @@ def diagnose(dataset: Dataset) -> Report:
     if seen.steps != dataset.total_steps and not any(f.check in ("unreadable", "not finite") for f in findings):
         what = f"the metadata counts {dataset.total_steps} steps, the episodes hold {seen.steps}"
         findings.append(Finding(severity="error", check="counts", what=what, remedy="import the logs again"))
+    findings += camera_findings(dataset)
     order = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda f: order[f.severity])
     return Report(str(dataset.path), len(dataset), seen.steps, tuple(findings))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from robot_rl.data.cameras import CameraRef
 from robot_rl.errors import DataError
 from robot_rl.spec import Array
 
@@ -27,6 +28,7 @@ class Episode:
             action is lost, and learners leave that one transition out.
         timestamps: Time of each observation, (T+1,), s; None where the log has no clock.
         source: Where it came from, such as `demo.hdf5:demo_3`.
+        cameras: Where its pictures are.
     """
 
     observations: Array
@@ -38,6 +40,7 @@ class Episode:
     final_observed: bool = True
     timestamps: NDArray[np.float64] | None = None
     source: str = ""
+    cameras: tuple[CameraRef, ...] = ()
 
     def __post_init__(self) -> None:
         where = self.source or "episode"

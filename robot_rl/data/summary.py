@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from robot_rl.console import key_value_table
+from robot_rl.data.cameras import CameraSummary, cameras_of
 from robot_rl.data.dataset import Dataset
 from robot_rl.spec import Array, Entry
 
@@ -57,6 +58,7 @@ class DatasetSummary:
     observation: tuple[EntrySummary, ...]
     action: tuple[EntrySummary, ...]
     notes: tuple[str, ...]
+    cameras: tuple[CameraSummary, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types."""
@@ -80,6 +82,7 @@ class DatasetSummary:
             "ends": f"{self.terminated} terminated, {self.truncated} truncated"
             + (f", {self.final_unobserved} without last observation" if self.final_unobserved else ""),
         }
+        rows |= {f"camera {camera.name}": camera.line for camera in self.cameras}
         rows |= {f"note {i}": note for i, note in enumerate(self.notes, start=1)}
         parts: list[RenderableType] = [key_value_table(self.path, rows)]
         parts += [_entries("observation", self.observation), _entries("action", self.action)]
@@ -131,6 +134,7 @@ def summarise(dataset: Dataset) -> DatasetSummary:
         observation=_per_entry(dataset.spec.observation, seen),
         action=_per_entry(dataset.spec.action, done),
         notes=dataset.notes,
+        cameras=tuple(cameras_of(dataset)),
     )
 
 

@@ -28,10 +28,8 @@ def test_each_format_is_recognised(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("marker", "words"),
     [
-        ("meta/info.json", "a LeRobot dataset"),
-        ("dataset_info.json", "an RLDS dataset"),
         ("metadata.yaml", "a rosbag2 recording"),
-        ("notes.txt", "without Minari's data/metadata.json"),
+        ("notes.txt", "without Minari's data/metadata.json, LeRobot's meta/info.json, and RLDS's features.json"),
     ],
 )
 def test_folders_that_cannot_be_read_yet_are_named(marker: str, words: str, tmp_path: Path) -> None:

@@ -65,8 +65,13 @@ def test_door_demonstrations_leave_the_bounds_in_5_5_percent_of_entries() -> Non
     assert share == pytest.approx(0.0553, abs=1e-3)
 
 
-@pytest.mark.parametrize("folder", ["lerobot_v21_g1", "rlds_bridge", "lerobot_v30_inconsistent"])
-def test_formats_of_later_are_refused_in_words(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "import", str(SHARED / folder), "--out", str(tmp_path / "d")]) == 2
-    assert "cannot be read yet" in " ".join(capsys.readouterr().err.split())
-    assert not (tmp_path / "d").exists()
+@pytest.mark.parametrize("name", ["Ant", "HalfCheetah", "Hopper", "Walker2d"])
+def test_expert_rollouts_come_with_their_returns(name: str) -> None:
+    file = SHARED / f"cs285_expert/expert_data_{name}-v4.npz"
+    log = open_log(file, "auto", ReadOptions())
+    episodes = list(log.episodes)
+    with np.load(file, allow_pickle=False) as raw:
+        rewards = [float(raw[f"ep{i}/reward"].sum()) for i in (0, 1)]
+        assert np.array_equal(episodes[1].observations[-1], raw["ep1/next_observation"][-1].astype(np.float32))
+    assert [e.return_ for e in episodes] == pytest.approx(rewards, rel=1e-5)
+    assert [(len(e), e.truncated, e.final_observed) for e in episodes] == [(1000, True, True)] * 2

@@ -9,7 +9,7 @@ from typing import Literal
 from robot_rl.data.episode import Episode
 from robot_rl.spec import Spec
 
-FormatName = Literal["auto", "robomimic", "robosuite", "d4rl", "minari", "mcap"]
+FormatName = Literal["auto", "robomimic", "robosuite", "d4rl", "minari", "mcap", "lerobot", "rlds", "npz"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +18,11 @@ class ReadOptions:
 
     Args:
         env: Gymnasium id the log was made in; "" to read it from the log, "none" for none.
-        obs_keys: robomimic observation keys in order; empty for the environment's.
-        filter: robomimic filter key, such as "train".
+        obs_keys: Observation keys (robomimic) or columns (LeRobot, RLDS) in order; empty for the usual ones.
+        filter: robomimic filter key, or LeRobot or RLDS split, such as "train".
         reward_key: D4RL array to take rewards from.
         replay: Replay raw robosuite actions open loop and note how many succeed.
+        trust_rows: Read what the rows hold where the log's metadata contradicts them, and note it.
     """
 
     env: str = ""
@@ -29,6 +30,7 @@ class ReadOptions:
     filter: str = ""
     reward_key: str = "rewards"
     replay: bool = False
+    trust_rows: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 from minari.dataset.minari_storage import MinariStorage
 
+from robot_rl.data.dataset import load_dataset
 from robot_rl.data.episode import Episode
 from robot_rl.data.formats.log import ImportedLog, ReadOptions
 from robot_rl.envs import env_spec, make_env
@@ -38,6 +39,9 @@ def read_minari(path: Path, options: ReadOptions) -> ImportedLog:
         raise DataError(f"{path}: observations are {obs} and actions {action}; only flat boxes are read so far.")
     if total == 0:
         raise DataError(f"{path} holds no episodes.")
+    if "robot_rl" in raw and not options.env:
+        own = load_dataset(path)
+        return ImportedLog(format="minari", spec=own.spec, count=total, episodes=iter(own), notes=own.notes)
     return ImportedLog(
         format="minari",
         spec=_spec(path, obs, action, raw, options),
@@ -47,8 +51,6 @@ def read_minari(path: Path, options: ReadOptions) -> ImportedLog:
 
 
 def _spec(path: Path, obs: gym.spaces.Box, action: gym.spaces.Box, raw: dict[str, Any], options: ReadOptions) -> Spec:
-    if "robot_rl" in raw and not options.env:
-        return Spec.from_dict(raw["robot_rl"]["spec"])
     env_id = options.env or str(json.loads(raw.get("env_spec") or "{}").get("id", ""))
     sizes = int(obs.shape[0]), int(action.shape[0])
     if env_id in ("", "none"):

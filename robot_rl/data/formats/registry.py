@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
+
 from robot_rl.data.formats.d4rl import read_d4rl
 from robot_rl.data.formats.hdf5 import group, listing, numbered_groups, opened
+from robot_rl.data.formats.lerobot import read_lerobot
 from robot_rl.data.formats.log import FormatName, ImportedLog, ReadOptions
 from robot_rl.data.formats.mcap_session import read_session
 from robot_rl.data.formats.minari_folder import read_minari
+from robot_rl.data.formats.npz_rollouts import read_npz
+from robot_rl.data.formats.rlds import read_rlds
+from robot_rl.data.formats.rlds_files import is_rlds
 from robot_rl.data.formats.robomimic import read_robomimic
 from robot_rl.data.formats.robosuite_raw import read_robosuite
 from robot_rl.errors import DataError
@@ -20,12 +26,11 @@ READERS: dict[str, Callable[[Path, ReadOptions], ImportedLog]] = {
     "d4rl": read_d4rl,
     "minari": read_minari,
     "mcap": read_session,
+    "lerobot": read_lerobot,
+    "rlds": read_rlds,
+    "npz": read_npz,
 }
-_LATER = (
-    ("meta/info.json", "a LeRobot dataset"),
-    ("dataset_info.json", "an RLDS dataset"),
-    ("metadata.yaml", "a rosbag2 recording"),
-)
+_LATER = (("metadata.yaml", "a rosbag2 recording"),)
 
 
 def open_log(path: Path, format_name: FormatName, options: ReadOptions) -> ImportedLog:
@@ -46,16 +51,43 @@ def detect(path: Path) -> str:
         DataError: If it is none that can be read; formats that are only recognised are named.
     """
     if path.is_dir():
-        if (path / "data" / "metadata.json").is_file():
-            return "minari"
-        for marker, name in _LATER:
-            if (path / marker).is_file():
-                raise DataError(f"{path} is {name}, which cannot be read yet. Known: {', '.join(READERS)}.")
-        raise DataError(f"{path} is a folder without Minari's data/metadata.json. Known: {', '.join(READERS)}.")
-    if path.suffix == ".mcap":
-        return "mcap"
+        return _detect_folder(path)
+    if path.suffix in (".mcap", ".npz"):
+        return path.suffix.removeprefix(".")
+    if ".tfrecord" in path.name:
+        return "rlds"
+    if path.suffix in (".parquet", ".jsonl", ".mp4"):
+        raise DataError(f"{path} is a part of a LeRobot dataset; give the folder that holds its 'meta' and 'data'.")
     if path.suffix in (".db3", ".bag"):
         raise DataError(f"{path} is a ROS recording, which cannot be read yet. Known: {', '.join(READERS)}.")
+    return _detect_hdf5(path)
+
+
+def _detect_folder(path: Path) -> str:
+    if (path / "data" / "metadata.json").is_file():
+        return "minari"
+    if (path / "meta" / "info.json").is_file():
+        return "lerobot"
+    if is_rlds(path) or any(is_rlds(p) for p in path.iterdir() if p.is_dir()):
+        return "rlds"
+    for marker, name in _LATER:
+        if (path / marker).is_file():
+            raise DataError(f"{path} is {name}, which cannot be read yet. Known: {', '.join(READERS)}.")
+    logs = sorted(f.name for f in path.iterdir() if f.suffix in (".hdf5", ".h5", ".npz", ".mcap", ".db3", ".bag"))
+    if logs:
+        raise DataError(f"{path} is a folder of logs: {', '.join(logs[:6])}. Give one of these files.")
+    raise DataError(
+        f"{path} is a folder of no known kind: without Minari's data/metadata.json, LeRobot's meta/info.json, and "
+        f"RLDS's features.json or *.tfrecord files. Known: {', '.join(READERS)}."
+    )
+
+
+def _detect_hdf5(path: Path) -> str:
+    if not h5py.is_hdf5(path):
+        raise DataError(
+            f"{path} is of no known kind: it is not HDF5 (robomimic, robosuite, d4rl), and not named .mcap, .npz or "
+            f".tfrecord; or its download was cut. Known: {', '.join(READERS)}."
+        )
     with opened(path) as file:
         if "actions" in file and "observations" in file:
             return "d4rl"
@@ -66,4 +98,5 @@ def detect(path: Path) -> str:
             )
         data = group(file, "data", path)
         first = group(data, numbered_groups(data, "demo_", path)[0], path)
-        return "robosuite" if "states" in first and "obs" not in first else "robomimic"
+        raw = isinstance(first.get("states"), h5py.Dataset) and "obs" not in first
+        return "robosuite" if raw else "robomimic"  # Isaac Lab's states are a group

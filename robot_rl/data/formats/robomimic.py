@@ -2,7 +2,8 @@
 
 https://robomimic.github.io/docs/datasets/overview.html. Real files hold `type` where the
 documentation says `env_type`; both are read. A `done` at the end of a demonstration is the end of the
-recording: these environments go on, so episodes are truncated, not terminated.
+recording: these environments go on, so episodes are truncated, not terminated. Isaac Lab writes the same
+file with less or other content, see `robomimic_demo`.
 """
 
 from __future__ import annotations
@@ -14,16 +15,11 @@ from typing import Any
 import numpy as np
 
 from robot_rl.data.episode import Episode
-from robot_rl.data.formats.hdf5 import (
-    Floats,
-    group,
-    json_attr,
-    listing,
-    numbered_groups,
-    numbers,
-    opened,
-)
+from robot_rl.data.formats.bounds import LoggedRange
+from robot_rl.data.formats.contradictions import Contradictions
+from robot_rl.data.formats.hdf5 import Floats, group, json_attr, listing, numbered_groups, numbers, opened
 from robot_rl.data.formats.log import ImportedLog, ReadOptions
+from robot_rl.data.formats.robomimic_demo import Observed, cameras, find_observed, is_isaac, rate_of, read_observed
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import DataError, EnvError, SpecMismatch
 from robot_rl.spec import Spec, vector
@@ -33,37 +29,72 @@ _OSC_SCALE = [0.05, 0.05, 0.05, 0.5, 0.5, 0.5]  # metres and radians an action o
 
 
 def read_robomimic(path: Path, options: ReadOptions) -> ImportedLog:
-    """Open a robomimic file.
+    """Open a robomimic file, or one of Isaac Lab's recorder.
 
     Raises:
         DataError: If something is missing, malformed or contradicts itself.
         SpecMismatch: If its observations or its controller are not the environment's.
     """
+    notes: list[str] = []
     with opened(path) as file:
         data = group(file, "data", path)
         names = _chosen(file, data, path, options)
         args = json_attr(data, "env_args", path) if "env_args" in data.attrs else {}
-        notes: list[str] = []
+        ours = json_attr(data, "robot_rl", path) if "robot_rl" in data.attrs else {}
+        seen = Contradictions(path, options.trust_rows)
+        _hold_against_total(data, names, path, options, seen)
         if not args:
             notes.append("the file names no environment (attribute env_args is missing)")
         first = group(data, names[0], path)
-        spec = _spec(first, path, args, options, notes)
-        keys = options.obs_keys or _keys(spec, group(first, "obs", path))
-        width = sum(int(np.prod(first["obs"][k].shape[1:])) for k in keys if k in first["obs"])
-        if all(k in first["obs"] for k in keys) and width != spec.obs_dim:
-            raise SpecMismatch(
-                f"{path}: {names[0]} observes {width} numbers ({', '.join(keys)}), '{spec.env_id}' has {spec.obs_dim}. "
-                f"Name another environment with --env, choose --obs-keys, or use --env none."
-            )
-    notes.append("an end of recording (dones) is kept as truncation: values are bootstrapped through it")
-    sparse = args.get("type", args.get("env_type")) == _ROBOSUITE
+        if ours and not options.env:
+            spec = _own_spec(ours, path)
+            observed = Observed(options.obs_keys or tuple(e.name.replace("/", ".") for e in spec.observation))
+        else:
+            spec, observed = _spec(data, names, path, options, args=args, notes=notes)
+        missing = [n for n in names if "rewards" not in group(data, n, path)]
+        _require_width(
+            read_observed(first, path, observed, len(numbers(first, "actions", path, ndim=2)))[0],
+            spec,
+            observed,
+            path,
+            names[0],
+        )
+    if missing:
+        notes.append(f"{len(missing)} of {len(names)} demonstrations have no 'rewards': they are stored as 0")
+    if not ours:
+        notes.append("an end of recording (dones) is kept as truncation: values are bootstrapped through it")
+    sparse = args.get("type", args.get("env_type")) == _ROBOSUITE and not ours
     return ImportedLog(
         format="robomimic",
         spec=spec,
         count=len(names),
-        episodes=_episodes(path, names, keys, sparse=sparse),
-        notes=tuple(notes),
+        episodes=_episodes(path, names, observed, spec.rate_hz, sparse=sparse),
+        notes=(*notes, *seen.notes),
     )
+
+
+def _hold_against_total(data: Any, names: list[str], path: Path, options: ReadOptions, seen: Contradictions) -> None:
+    stated = data.attrs.get("total")
+    if options.filter or not isinstance(stated, int | np.integer):
+        return
+    found = sum(len(numbers(group(data, n, path), "actions", path, ndim=2)) for n in names)
+    if int(stated) != found:
+        seen.add(f"attribute 'total' of 'data' is {int(stated)}, the demonstrations hold {found} steps")
+
+
+def _own_spec(ours: dict[str, Any], path: Path) -> Spec:
+    try:
+        return Spec.from_dict(ours["spec"])
+    except (KeyError, TypeError, SpecMismatch) as error:
+        raise DataError(f"{path}: attribute 'robot_rl' of 'data' holds no spec ({error}). Export it again.") from error
+
+
+def _require_width(obs: Floats, spec: Spec, observed: Observed, path: Path, name: str) -> None:
+    if obs.shape[1] != spec.obs_dim:
+        raise SpecMismatch(
+            f"{path}: {name} observes {obs.shape[1]} numbers ({', '.join(observed.keys)}), '{spec.env_id}' has "
+            f"{spec.obs_dim}. Name another environment with --env, choose --obs-keys, or use --env none."
+        )
 
 
 def require_our_controller(config: dict[str, Any], path: Path) -> None:
@@ -91,7 +122,10 @@ def require_our_controller(config: dict[str, Any], path: Path) -> None:
         )
 
 
-def _spec(demo: Any, path: Path, args: dict[str, Any], options: ReadOptions, notes: list[str]) -> Spec:
+def _spec(
+    data: Any, names: list[str], path: Path, options: ReadOptions, *, args: dict[str, Any], notes: list[str]
+) -> tuple[Spec, Observed]:
+    demo = group(data, names[0], path)
     env_id = options.env or _env_id(args)
     if env_id not in ("", "none"):
         if args.get("type", args.get("env_type")) == _ROBOSUITE:
@@ -106,16 +140,24 @@ def _spec(demo: Any, path: Path, args: dict[str, Any], options: ReadOptions, not
         else:
             spec = env_spec(env)
             env.close()
-            return spec
-    observed, actions = group(demo, "obs", path), numbers(demo, "actions", path, ndim=2)
-    keys = options.obs_keys or tuple(k for k in observed if observed[k].ndim == 2)
-    if not keys:
-        raise DataError(f"{path}: no two-dimensional observation in '{observed.name}'; there are: {listing(observed)}.")
-    entries = tuple(vector(k, numbers(observed, k, path, ndim=2).shape[1]) for k in keys)
-    return Spec(
-        entries,
-        (vector("action", actions.shape[1], low=(-1.0,) * actions.shape[1], high=(1.0,) * actions.shape[1]),),
-    )
+            return spec, Observed(options.obs_keys or _keys(spec, group(demo, "obs", path)))
+    observed = find_observed(demo, path, options.obs_keys, notes)
+    actions = numbers(demo, "actions", path, ndim=2)
+    obs, _ = read_observed(demo, path, observed, len(actions))
+    widths = [numbers(_parent(demo, observed), k, path, ndim=2).shape[1] for k in observed.keys[:-1]]
+    entries = tuple(vector(k, w) for k, w in zip(observed.keys, [*widths, obs.shape[1] - sum(widths)], strict=True))
+    low, high = (-1.0,) * actions.shape[1], (1.0,) * actions.shape[1]
+    if is_isaac(demo):  # its actions are not confined to [-1, 1] as robomimic's are
+        logged = LoggedRange()
+        for name in names:
+            logged.add(numbers(group(data, name, path), "actions", path, ndim=2))
+        (low, high), why = logged.bounds()
+        notes.append(why)
+    return Spec(entries, (vector("action", actions.shape[1], low=low, high=high),), rate_hz=rate_of(args)), observed
+
+
+def _parent(demo: Any, observed: Observed) -> Any:
+    return demo["states"] if observed.states else demo["obs"]
 
 
 def _env_id(args: dict[str, Any]) -> str:
@@ -143,41 +185,49 @@ def _chosen(file: Any, data: Any, path: Path, options: ReadOptions) -> list[str]
     return [n for n in names if n in wanted]
 
 
-def _episodes(path: Path, names: list[str], keys: tuple[str, ...], *, sparse: bool) -> Iterator[Episode]:
+def _episodes(path: Path, names: list[str], observed: Observed, rate_hz: float, *, sparse: bool) -> Iterator[Episode]:
     with opened(path) as file:
         for name in names:
-            yield _episode(group(file["data"], name, path), path, keys, sparse=sparse)
+            yield _episode(group(file["data"], name, path), path, observed, rate_hz, sparse=sparse)
 
 
-def _episode(demo: Any, path: Path, keys: tuple[str, ...], *, sparse: bool) -> Episode:
+def _episode(demo: Any, path: Path, observed: Observed, rate_hz: float, *, sparse: bool) -> Episode:
     name = demo.name.rsplit("/", 1)[1]
     actions = numbers(demo, "actions", path, ndim=2)
     steps = len(actions)
     stated = demo.attrs.get("num_samples")
     if stated is not None and int(stated) != steps:
         raise DataError(f"{path}: {name} states num_samples {int(stated)} but has {steps} actions. Repair the file.")
-    obs = _observed(demo, "obs", path, keys, steps)
-    final, seen = obs[-1], False
-    if "next_obs" in demo:
-        following = _observed(demo, "next_obs", path, keys, steps)
-        odd = np.flatnonzero(~np.isclose(following[:-1], obs[1:], atol=1e-5).all(1))
-        if len(odd):
-            raise DataError(
-                f"{path}: {name}: next_obs of row {odd[0]} is not obs of row {odd[0] + 1} ({len(odd)} such rows). "
-                f"The log has lost steps; repair it or leave the episode out."
-            )
-        final, seen = following[-1], not np.array_equal(following[-1], obs[-1])
+    obs, followed = read_observed(demo, path, observed, steps)
     rewards = numbers(demo, "rewards", path, ndim=1, rows=steps) if "rewards" in demo else np.zeros(steps)
+    success = bool((rewards >= 1.0).any()) if sparse and "rewards" in demo else None
+    terminated = _flag(demo, "terminated", path) or False
+    final = _flag(demo, "final_observed", path)
+    times = (
+        numbers(demo, "timestamps", path, ndim=1, rows=steps + 1)
+        if "final_observed" in demo.attrs and ("timestamps" in demo)
+        else None
+    )
     return Episode(
-        observations=np.vstack([obs, final]).astype(np.float32),
+        observations=obs.astype(np.float32),
         actions=actions.astype(np.float32),
         rewards=rewards.astype(np.float32),
-        success=bool((rewards >= 1.0).any()) if sparse and "rewards" in demo else None,
-        final_observed=seen,
+        terminated=terminated,
+        truncated=not terminated,
+        success=_flag(demo, "success", path) if "success" in demo.attrs else success,
+        final_observed=followed if final is None else final,
+        timestamps=times,
         source=f"{path.name}:{name}",
+        cameras=tuple(cameras(demo, path, rate_hz, steps)),
     )
 
 
-def _observed(demo: Any, which: str, path: Path, keys: tuple[str, ...], steps: int) -> Floats:
-    observed = group(demo, which, path)
-    return np.hstack([numbers(observed, k, path, ndim=2, rows=steps) for k in keys])
+def _flag(demo: Any, key: str, path: Path) -> bool | None:
+    """A true-or-false attribute; None where there is none."""
+    value = demo.attrs.get(key)
+    if value is None:
+        return None
+    flat = np.ravel(value)
+    if flat.size != 1 or flat.dtype.kind not in "biuf":
+        raise DataError(f"{path}: attribute '{key}' of '{demo.name}' is {value!r}; expected true or false.")
+    return bool(flat[0])

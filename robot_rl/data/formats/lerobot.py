@@ -1,0 +1,148 @@
+"""LeRobot datasets: v2.0 and v2.1 (a parquet file an episode) and v3.0 (many episodes a file).
+
+https://huggingface.co/docs/lerobot. Metadata of these datasets is often wrong (lengths of before an edit,
+files of before a conversion), so the rows decide what an episode is, and every number that the metadata
+states is held against them. An observation stands beside the action that followed it; the one after
+the last action is not logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robot_rl.data.episode import Episode
+from robot_rl.data.formats.arrow import read_columns, scalars
+from robot_rl.data.formats.contradictions import Contradictions
+from robot_rl.data.formats.lerobot_cameras import Cameras, cameras
+from robot_rl.data.formats.lerobot_columns import Columns, choose_columns, spec_of
+from robot_rl.data.formats.lerobot_info import LeRobotInfo, read_info
+from robot_rl.data.formats.lerobot_listing import data_files, listed_episodes, tasks
+from robot_rl.data.formats.lerobot_rows import Place, Rows, scan, sized_matrix
+from robot_rl.data.formats.log import ImportedLog, ReadOptions
+from robot_rl.errors import DataError
+
+_REWARD, _SUCCESS, _DONE = "next.reward", "next.success", "next.done"
+_TERMINATED = "next.terminated"  # written by our exporter and by some simulators' recorders
+
+
+def read_lerobot(path: Path, options: ReadOptions) -> ImportedLog:
+    """Open a LeRobot dataset folder.
+
+    Raises:
+        DataError: If something is missing or damaged, or the metadata contradicts the rows.
+    """
+    info = read_info(path)
+    seen = Contradictions(path, options.trust_rows)
+    notes: list[str] = [f"LeRobot {info.version}" + (f", robot {info.robot}" if info.robot else "")]
+    files = data_files(info)
+    columns = choose_columns(info, files[0], options, seen, notes)
+    listed = listed_episodes(info, seen)
+    rows = scan(info, files, columns, listed, seen)
+    bounds, why = rows.range.bounds()
+    spec = spec_of(info, columns, bounds, notes)
+    if info.spec is None:
+        notes.append(why)
+    if seen.found and rows.periods:
+        spec = replace(spec, rate_hz=round(1 / max(float(np.median(rows.periods)), 1e-9), 3))
+    notes += _task_notes(info, rows, seen)
+    chosen = _split(info, rows, options)
+    pictures = cameras(info, chosen, listed, notes)
+    notes += [*_row_notes(columns, info, rows), *seen.notes]
+    return ImportedLog(
+        format="lerobot",
+        spec=spec,
+        count=len(chosen),
+        episodes=_episodes(info, columns, chosen, pictures),
+        notes=tuple(notes),
+    )
+
+
+def _task_notes(info: LeRobotInfo, rows: Rows, seen: Contradictions) -> list[str]:
+    notes: list[str] = []
+    texts = tasks(info, notes)
+    unknown = sorted(set(rows.tasks) - set(texts))
+    if texts and unknown:
+        seen.add(f"rows name task {unknown[0]}, the tasks file lists {', '.join(map(str, sorted(texts)[:8]))}")
+    named = [texts[t] for t in sorted(rows.tasks) if t in texts]
+    if len(named) == 1:
+        notes.append(f"task: {named[0]}")
+    elif named:
+        shown = "; ".join(named[:4]) + (f" and {len(named) - 4} more" if len(named) > 4 else "")
+        notes.append(f"{len(named)} tasks, which the observation does not tell apart: {shown}")
+    return notes
+
+
+def _row_notes(columns: Columns, info: LeRobotInfo, rows: Rows) -> list[str]:
+    notes = [
+        f"the observation after the last action is not logged in {len(rows.places)} episodes: that transition is "
+        f"left out of value learning unless it terminates"
+    ]
+    if _REWARD not in info.features:
+        notes.append("no 'next.reward': rewards are stored as 0")
+    if _DONE in info.features and _TERMINATED not in info.features:
+        notes.append("next.done ends an episode for good only together with next.success; else it is a truncation")
+    if rows.gaps:
+        notes.append(f"{rows.gaps} gaps of more than 1.5 periods between rows; see `data doctor`")
+    if not rows.periods and info.spec is None:
+        notes.append(f"no timestamps: the rate is info.json's {info.fps:g} Hz")
+    return notes
+
+
+def _split(info: LeRobotInfo, rows: Rows, options: ReadOptions) -> dict[int, Place]:
+    """Episodes in order of their index, those of the split named by `--filter`."""
+    ordered = {index: rows.places[index] for index in sorted(rows.places)}
+    if not options.filter:
+        return ordered
+    begin, colon, end = info.splits.get(options.filter, "").partition(":")
+    if not (colon and begin.strip().isdigit() and end.strip().isdigit()):
+        raise DataError(
+            f"{info.root}: no split '{options.filter}' in info.json; there are: "
+            f"{', '.join(f'{k} ({v})' for k, v in info.splits.items()) or 'none'}."
+        )
+    chosen = {i: p for i, p in ordered.items() if int(begin) <= i < int(end)}
+    if not chosen or int(end) > max(ordered) + 1:
+        raise DataError(
+            f"{info.root}: split '{options.filter}' is {begin}:{end}, the episodes go from {min(ordered)} to "
+            f"{max(ordered)}. Leave --filter out."
+        )
+    return chosen
+
+
+def _episodes(info: LeRobotInfo, columns: Columns, places: dict[int, Place], pictures: Cameras) -> Iterator[Episode]:
+    wanted = [*columns.obs_keys, *columns.action_keys, "timestamp", _REWARD, _SUCCESS, _DONE, _TERMINATED]
+    file, table = None, None
+    for index, place in places.items():
+        if place.file != file:
+            file, table = place.file, read_columns(place.file, wanted)
+        episode = _episode(info, columns, table.slice(place.start, place.rows), place.file, index)
+        yield replace(episode, cameras=pictures[index])
+
+
+def _episode(info: LeRobotInfo, columns: Columns, table: Any, file: Path, index: int) -> Episode:
+    where = f"{file} (episode {index})"
+    obs = np.hstack([sized_matrix(table, f.key, width, file) for f, width in columns.observation])
+    actions = np.hstack([sized_matrix(table, f.key, width, file) for f, width in columns.action])
+
+    def column(name: str) -> Any:
+        return scalars(table, name, where) if name in table.column_names else None
+
+    rewards, success, done, ended = column(_REWARD), column(_SUCCESS), column(_DONE), column(_TERMINATED)
+    reached = None if success is None else bool((success > 0).any())
+    terminated = bool(ended[-1] > 0) if ended is not None else bool(done is not None and done[-1] > 0 and reached)
+    times = column("timestamp")
+    return Episode(
+        observations=np.vstack([obs, obs[-1:]]).astype(np.float32),
+        actions=actions.astype(np.float32),
+        rewards=np.zeros(len(actions), np.float32) if rewards is None else rewards.astype(np.float32),
+        terminated=terminated,
+        truncated=not terminated,
+        success=reached,
+        final_observed=terminated,  # what follows a terminal row is never used
+        timestamps=None if times is None else np.append(times, times[-1] + 1 / info.fps),
+        source=f"{info.root.name}:episode {index}",
+    )
