@@ -25,7 +25,7 @@ MODEL_FILE = "policy.onnx"
 CERTIFICATE_FILE = "certificate.json"
 INPUT_NAME = "obs"  # (batch, S) float32, raw
 NOISE_NAME = "noise"  # (batch, A) float32, standard normal; only in policies that also explore
-OUTPUT_NAME = "action"  # (batch, A) float32, executable
+OUTPUT_NAME = "action"  # (batch, A) float32, executable; (batch, H, A) where the contract says a chunk of H
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,10 @@ class Contract:
         weight_version: Gradient updates behind the weights.
         algorithm: Learner that made them.
         run: Name of the training run's folder.
-        stats_digest: SHA-256 of the observation statistics inside the graph.
+        stats_digest: SHA-256 of the observation statistics inside the graph; empty where a graph trained
+            elsewhere does not tell.
         parity: Evidence that the graph computes what the trained policy does.
+        chunk: Actions planned for one observation, H; 1 for a policy that returns single actions.
     """
 
     spec: Spec
@@ -77,6 +79,7 @@ class Contract:
     run: str
     stats_digest: str
     parity: Parity
+    chunk: int = 1
 
     def to_json(self) -> str:
         """The text stored in the ONNX metadata."""
@@ -88,6 +91,7 @@ class Contract:
             "algorithm": self.algorithm,
             "run": self.run,
             "stats_digest": self.stats_digest,
+            "chunk": self.chunk,
             "parity": asdict(self.parity),
         }
         return json.dumps(raw, sort_keys=True)
@@ -117,12 +121,15 @@ class Contract:
                 run=str(raw["run"]),
                 stats_digest=str(raw["stats_digest"]),
                 parity=_parity(raw["parity"]),
+                chunk=int(raw.get("chunk", 1)),  # older bundles know single actions alone
             )
             promised = str(raw["spec_digest"])
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{where}: the contract is not readable ({error!r}). Export again.") from error
         if contract.spec.digest != promised:
             raise BundleError(f"{where}: the spec does not match its own hash; it was altered. Export again.")
+        if contract.chunk < 1:
+            raise BundleError(f"{where}: chunk is {contract.chunk}; it must be 1 or more. Export again.")
         if not contract.parity.max_abs <= contract.parity.tolerance:
             raise BundleError(
                 f"{where}: its parity certificate says {contract.parity.max_abs:.2e}, above its tolerance "

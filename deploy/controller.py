@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from deploy.alarms import alarms
 from deploy.arms.arm import Arm, ArmState, Episodic
+from deploy.chunk import ChunkPlayer
 from deploy.contract import Contract
 from deploy.interpolate import Interpolator, Mode
-from deploy.rate import KEPT_TICKS, Pacer
+from deploy.rate import KEPT_TICKS, SPIN_NS, Pacer
 from deploy.report import Ending, ServeReport
-from deploy.safety.decision import Decision, Reason
+from deploy.safety.decision import Decision, Reason, Verdict
 from deploy.safety.supervisor import Supervisor
 from deploy.station import Station, signals
 from deploy.watchdog import Watchdog
@@ -34,12 +35,13 @@ from robot_rl.spec import Array
 PHASES = ("read", "policy", "supervise", "command", "record")
 PHYSICS = "physics"
 LONGEST_BRAKING_S = 2.0
+REHEARSAL_NS = SPIN_NS // 2
 
 TickFn = Callable[[ArmState, NDArray[Any], Decision], None]
 
 
 class Actor(Protocol):
-    """What decides: a loaded bundle (`deploy.policy.Policy`) or something that stands in for it."""
+    """What decides: a loaded bundle (`deploy.policy.Policy`), the player of its plans, or a stand-in."""
 
     contract: Contract
 
@@ -152,6 +154,8 @@ def serve(
     loop = _Loop(policy, arm, supervisor, pacer, plan, station, log, on_tick, on_episode)
     try:
         policy.act(arm.read().obs)  # the first call is slow
+        loop.forget_path()
+        loop.rehearses_policy = _is_quick(policy)
         supervisor.arm(arm.read(), time.monotonic())
         if not simulated and supervisor.standing is not None:
             arm.command(supervisor.standing)  # drivers take control with the first command, which is slow
@@ -181,10 +185,12 @@ class _Loop:
     returns: list[float] = field(default_factory=list[float])
     successes: list[bool | None] = field(default_factory=list[bool | None])
     seen: ArmState | None = None
+    rehearses_policy: bool = True
 
     def __post_init__(self) -> None:
         limits = self.supervisor.limits
         self.simulator = self.arm if isinstance(self.arm, Episodic) else None
+        self.chunks = self.policy if isinstance(self.policy, ChunkPlayer) else None
         many = self.plan.commands_per_step
         self.path = Interpolator(self.plan.interpolation, many, self.supervisor.action_dim) if many > 1 else None
         self.watchdog = Watchdog(limits.policy_timeout_s, self.tick_hangs)
@@ -228,6 +234,8 @@ class _Loop:
         pacer.mark()
         self.arm.command(decision.command)
         pacer.mark()
+        if self.chunks is not None and decision.verdict is Verdict.HELD and not _only_late(decision):
+            self.chunks.drop()
         if self.on_tick is not None:
             self.on_tick(state, asked, decision)
         if self.log is not None:
@@ -254,7 +262,8 @@ class _Loop:
         """The parts of a tick that have no effect, shortly before it: what they touch is in the caches then."""
         if self.seen is not None:
             self.supervisor.rehearse(self.seen, time.monotonic())
-        self.policy.warm_up()
+        if self.rehearses_policy:
+            self.policy.warm_up()
 
     def tick_hangs(self, silence_s: float) -> None:
         """In the watchdog's thread: the tick cannot hold the arm, so this does."""
@@ -292,6 +301,8 @@ class _Loop:
 
     def forget_path(self) -> None:
         """The next action starts anew."""
+        if self.chunks is not None:
+            self.chunks.drop()
         if self.path is not None:
             self.path.reset()
 
@@ -322,6 +333,21 @@ class _Loop:
         if self.log is not None:
             self.log.begin(len(self.returns), self.pacer.ticks, self.seed)
         self.pacer.pause()
+
+
+def _is_quick(policy: Actor) -> bool:
+    """Whether a rehearsal fits before a deadline; a large network's would make every tick begin late."""
+    spent: list[int] = []
+    for _ in range(3):
+        begun = time.monotonic_ns()
+        policy.warm_up()
+        spent.append(time.monotonic_ns() - begun)
+    return min(spent) < REHEARSAL_NS
+
+
+def _only_late(decision: Decision) -> bool:
+    """Held for a missed deadline alone. To plan anew then would make a slow policy miss the next one, for ever."""
+    return all(finding.reason is Reason.OVERRUN for finding in decision.findings)
 
 
 @contextmanager

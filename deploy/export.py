@@ -36,7 +36,7 @@ from deploy.contract import (
 from deploy.policy import session_options
 from robot_rl.checkpoint import TrainedPolicy
 from robot_rl.errors import ConfigError, ParityError
-from robot_rl.spec import Array
+from robot_rl.spec import Array, Spec
 
 OPSET = 18
 BATCH = 256
@@ -67,6 +67,7 @@ def export_policy(
     if out.exists():
         raise ConfigError(f"{out} exists already. Choose another --out or remove it.")
     module = copy.deepcopy(trained.module).cpu().float().eval()
+    chunk = planned_actions(module, trained.spec)
     model = to_onnx(module, {INPUT_NAME: trained.spec.obs_dim})
     parity = _require_parity(module, model, trained, recorded_obs, tolerance)
     contract = Contract(
@@ -76,10 +77,39 @@ def export_policy(
         run=trained.run.resolve().name,
         stats_digest=trained.stats.digest,
         parity=parity,
+        chunk=chunk,
     )
-    onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
-    _write(model.SerializeToString(), contract, out)
+    write_bundle(model, contract, out)
     return contract
+
+
+def planned_actions(module: nn.Module, spec: Spec) -> int:
+    """Actions that a policy returns for one observation: 1 for (B, A), H for (B, H, A) with H above 1.
+
+    Raises:
+        ConfigError: If it returns anything else.
+    """
+    with torch.inference_mode():
+        shape = tuple(module(torch.zeros(2, spec.obs_dim)).shape)
+    return chunk_of(shape[1:], spec.action_dim, "The policy")
+
+
+def chunk_of(shape: tuple[object, ...], action_dim: int, what: str) -> int:
+    """H of an output's shape without its batch: 1 for (A,), H for (H, A).
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    if shape == (action_dim,):
+        return 1
+    match shape:
+        case (int(planned), size) if size == action_dim and planned > 1:
+            return planned
+        case _:
+            raise ConfigError(
+                f"{what} returns {shape} for one observation; it must be ({action_dim},), one action, or "
+                f"(H, {action_dim}) with a fixed H above 1, a chunk of actions."
+            )
 
 
 def to_onnx(module: nn.Module, inputs: dict[str, int], *, keep_weights: bool = False) -> onnx.ModelProto:
@@ -104,12 +134,12 @@ def to_onnx(module: nn.Module, inputs: dict[str, int], *, keep_weights: bool = F
             optimize=not keep_weights,
         )
     model = cast("onnx.ModelProto", program.model_proto)
-    _drop_traces(model)
+    drop_traces(model)
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-def _drop_traces(model: onnx.ModelProto) -> None:
+def drop_traces(model: onnx.ModelProto) -> None:
     """Remove the exporter's notes: they name source files of the machine that exported."""
     graph = model.graph
     for item in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
@@ -192,7 +222,10 @@ def _extreme_obs(trained: TrainedPolicy) -> Array:
     return np.concatenate([stats.mean + stats.std * d for d in draws] + corners + [np.zeros((1, size), np.float32)])
 
 
-def _write(model: bytes, contract: Contract, out: Path) -> None:
+def write_bundle(graph: onnx.ModelProto, contract: Contract, out: Path) -> None:
+    """Write graph and contract to the folder `out`, all or nothing."""
+    onnx.helper.set_model_props(graph, {METADATA_KEY: contract.to_json()})
+    model = graph.SerializeToString()
     out.parent.mkdir(parents=True, exist_ok=True)
     work = out.with_name(f".{out.name}.tmp-{os.getpid()}")
     try:

@@ -31,7 +31,7 @@ class _Bound:
 
     def __init__(self, session: Any, contract: Contract, rows: int, *, explores: bool) -> None:
         self.obs = np.zeros((rows, contract.spec.obs_dim), np.float32)
-        self.action = np.zeros((rows, contract.spec.action_dim), np.float32)
+        self.action = np.zeros((rows, *output_shape(contract)), np.float32)
         self.noise = np.zeros((rows, contract.spec.action_dim), np.float32)
         self.binding = session.io_binding()
         bound = [
@@ -60,6 +60,8 @@ class Policy:
         self._several = {1: self._one}
         self._binding = self._one.binding
         self._obs_row, self._noise_row, self._action_row = self._one.obs[0], self._one.noise[0], self._one.action[0]
+        self._plan_rows = self._action_row.reshape(-1, contract.spec.action_dim)
+        self._first_row = self._plan_rows[0]
 
     @staticmethod
     def load(path: Path) -> Policy:
@@ -110,10 +112,23 @@ class Policy:
         Returns:
             Action, (A,). The same buffer each time: the next call overwrites it. A NaN in `obs` may be
             swallowed by the network; the safety supervisor looks at the observation itself.
+
+        Raises:
+            BundleError: If the policy plans several actions at once: use `plan`.
         """
+        if len(self._plan_rows) > 1:
+            raise BundleError(
+                f"policy '{self.contract.run}' plans {self.contract.chunk} actions for one observation. Serve it by "
+                f"`robot-rl serve BUNDLE --arm NAME`, which plays them."
+            )
+        self.plan(obs)
+        return self._first_row
+
+    def plan(self, obs: Array) -> Array:
+        """The next actions, (H, A), as `act`; one row where the policy returns single actions."""
         self._obs_row[:] = obs
         self._session.run_with_iobinding(self._binding)
-        return self._action_row
+        return self._plan_rows
 
     def act_many(self, obs: Array) -> Array:
         """Executable actions for several raw observations, by one call of ONNX Runtime.
@@ -122,7 +137,7 @@ class Policy:
             obs: Raw observations, (N, S). Each N gets buffers of its own, which are kept.
 
         Returns:
-            Actions, (N, A). The same buffer for each N: the next call with it overwrites them. For N = 1 they are
+            Actions, (N, A), or (N, H, A) where it plans. The same buffer for each N: the next call with it overwrites them. For N = 1 they are
             those of `act`; else they may differ from it by rounding, within what the parity certificate says.
 
         Raises:
@@ -166,6 +181,12 @@ class Policy:
         return _Bound(self._session, self.contract, rows, explores=self.explores)
 
 
+def output_shape(contract: Contract) -> tuple[int, ...]:
+    """Of the graph's output for one observation: (A,), or (H, A) for a policy that plans."""
+    size = contract.spec.action_dim
+    return (size,) if contract.chunk == 1 else (contract.chunk, size)
+
+
 def session_options() -> Any:
     """One thread, in order: at this size a second thread costs more than it brings."""
     options = ort.SessionOptions()
@@ -206,13 +227,15 @@ def _verified(folder: Path, model: bytes, certificate: dict[str, Any]) -> Contra
 
 
 def _require_sizes(session: Any, contract: Contract, where: str) -> None:
-    spec = contract.spec
-    inputs = {INPUT_NAME: spec.obs_dim, NOISE_NAME: spec.action_dim}
-    for nodes, sizes in ((session.get_inputs(), inputs), (session.get_outputs(), {OUTPUT_NAME: spec.action_dim})):
-        found = [(n.name, n.type, n.shape[-1]) for n in nodes]
-        expected = [(name, "tensor(float)", size) for name, size in sizes.items()]
+    spec, out = contract.spec, output_shape(contract)
+    inputs = {INPUT_NAME: (spec.obs_dim,), NOISE_NAME: (spec.action_dim,)}
+    for nodes, shapes in ((session.get_inputs(), inputs), (session.get_outputs(), {OUTPUT_NAME: out})):
+        found = [(n.name, n.type, tuple(n.shape[1:])) for n in nodes]
+        expected = [(name, "tensor(float)", shape) for name, shape in shapes.items()]
         if found not in (expected, expected[:1]):
+            each = " x ".join(map(str, expected[0][2]))
+            planned = f" (a chunk of {contract.chunk} actions)" if len(expected[0][2]) > 1 else ""
             raise BundleError(
-                f"{where}: the graph has {found}, the contract says '{expected[0][0]}', float32, {expected[0][2]} "
-                f"numbers. Export again."
+                f"{where}: the graph has {found}, the contract says '{expected[0][0]}', float32, {each} "
+                f"numbers{planned}. Export again."
             )

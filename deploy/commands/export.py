@@ -12,6 +12,10 @@ import torch
 import tyro
 from rich.console import Console
 
+from deploy.adopt import adopt_policy, load_pairs
+from deploy.arms.arm import Episodic
+from deploy.arms.config import load_arm
+from deploy.arms.registry import make_arm
 from deploy.contract import MODEL_FILE, Contract
 from deploy.export import export_policy
 from robot_rl.checkpoint import TrainedPolicy, load_policy
@@ -20,7 +24,7 @@ from robot_rl.console import key_value_table, print_json
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.replay_log import ReplayLog
 from robot_rl.errors import ConfigError, SpecMismatch
-from robot_rl.spec import Array
+from robot_rl.spec import Array, Spec
 
 DESCRIPTION = """\
 Write a policy as an ONNX bundle that runs without PyTorch.
@@ -31,15 +35,22 @@ Normaliser and action scaling are inside the graph: raw observation in, executab
 carries a contract (names, order, units and bounds of every number, rate, control mode, statistics hash,
 weight version) and a parity certificate: PyTorch and ONNX Runtime are compared on recorded and random
 observations, and nothing is written if they differ by more than --tolerance. `robot-rl serve` refuses an
-arm that the contract does not fit."""
+arm that the contract does not fit.
+
+    robot-rl export --onnx act.onnx --pairs act.npz --data data/reach --out outputs/act-bundle
+
+takes in a policy trained elsewhere, such as one that plans chunks of actions (docs/deploy.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """Export a policy."""
 
-    run: tyro.conf.Positional[Path]  # run or checkpoint folder
+    run: tyro.conf.Positional[Path | None] = None  # run or checkpoint folder
     out: Path  # bundle folder to write; must not exist yet
+    onnx: Path | None = None  # a policy trained elsewhere, instead of a run: (batch, S) to (batch, A) or (batch, H, A)
+    pairs: Path | None = None  # for --onnx: .npz with `obs` and the `action` that its trainer computes for them
+    arm: str = ""  # for --onnx: the arm whose numbers it takes and gives; or give the --data it learned from
     data: Path | None = None  # dataset with the observations to compare on; default the one trained on
     samples: int = 2048  # how many recorded observations to compare on
     tolerance: float = 1e-5  # largest allowed absolute difference, in action units
@@ -49,23 +60,68 @@ class ExportConfig:
         if self.samples < 1 or not self.tolerance > 0:
             raise ConfigError(f"--samples is {self.samples}, --tolerance {self.tolerance:g}; both must be above 0.")
 
+    def require_one_source(self) -> None:
+        """Refuse words that do not go together; called once the command line is read as a whole.
+
+        Raises:
+            ConfigError: Naming them.
+        """
+        if (self.run is None) == (self.onnx is None):
+            raise ConfigError("Give either a run folder, or --onnx FILE with a policy trained elsewhere.")
+        if self.onnx is None and (self.pairs is not None or self.arm):
+            raise ConfigError(
+                "--pairs and --arm are for --onnx; a run carries its own spec and network to compare with."
+            )
+        if self.onnx is not None and (self.pairs is None or bool(self.arm) == (self.data is not None)):
+            raise ConfigError(
+                "--onnx needs --pairs FILE.npz (observations, and the actions its trainer computes for them: the proof "
+                "that the file computes the same), and either --data or --arm, which say what its numbers mean."
+            )
+
 
 def main(argv: Sequence[str]) -> int:
     """Parse, export, print."""
     config = parse(ExportConfig, argv, prog="robot-rl export", description=DESCRIPTION)
+    config.require_one_source()
     torch.set_num_threads(1)
-    trained = load_policy(config.run)
-    recorded = recorded_observations(trained, config.data, config.samples)
-    contract = export_policy(trained, config.out, recorded, tolerance=config.tolerance)
+    contract, note = _from_run(config, config.run) if config.run is not None else _from_elsewhere(config)
     if config.json:
         print_json({"out": str(config.out), **_facts(contract)})
         return 0
     console = Console(highlight=False)
     console.print(key_value_table(str(config.out), _rows(contract, config.out)))
-    if recorded is None:
-        console.print("[yellow]note[/] the data it learned from are gone: compared on random observations only")
+    if note:
+        console.print(f"[yellow]note[/] {note}")
     console.print(f"next: robot-rl serve {config.out} --arm NAME", markup=False)
     return 0
+
+
+def _from_run(config: ExportConfig, run: Path) -> tuple[Contract, str]:
+    trained = load_policy(run)
+    recorded = recorded_observations(trained, config.data, config.samples)
+    contract = export_policy(trained, config.out, recorded, tolerance=config.tolerance)
+    gone = "the data it learned from are gone: compared on random observations only"
+    return contract, gone if recorded is None else ""
+
+
+def _from_elsewhere(config: ExportConfig) -> tuple[Contract, str]:
+    if config.onnx is None or config.pairs is None:  # checked by the config
+        raise ConfigError("Give --onnx and --pairs.")
+    spec = arm_spec(config.arm) if config.data is None else load_dataset(config.data).spec
+    contract = adopt_policy(config.onnx, spec, load_pairs(config.pairs), config.out, tolerance=config.tolerance)
+    return contract, "trained elsewhere: compared with the pairs alone, and its normalisation is its own"
+
+
+def arm_spec(name: str) -> Spec:
+    """What an arm observes and takes; a simulated one is started for a moment."""
+    arm = make_arm(load_arm(name))
+    if not isinstance(arm, Episodic):
+        return arm.spec
+    arm.connect()
+    try:
+        return arm.spec
+    finally:
+        arm.close()
 
 
 def recorded_observations(trained: TrainedPolicy, data: Path | None, samples: int) -> Array | None:
@@ -112,17 +168,19 @@ def _facts(contract: Contract) -> dict[str, object]:
         "weight_version": contract.weight_version,
         "run": contract.run,
         "stats_digest": contract.stats_digest,
+        "chunk": contract.chunk,
         "parity": asdict(contract.parity),
     }
 
 
 def _rows(contract: Contract, out: Path) -> dict[str, str]:
     spec, parity = contract.spec, contract.parity
+    planned = f"; a chunk of {contract.chunk} for one observation" if contract.chunk > 1 else ""
     rate = f"{spec.rate_hz:g} Hz, {spec.control}" if spec.rate_hz else "no rate stated: cannot be served"
     return {
         "policy": f"{contract.algorithm}, {contract.weight_version:,} updates, run {contract.run}",
         "observation": f"{spec.obs_dim} numbers: {', '.join(e.name for e in spec.observation)}",
-        "action": f"{spec.action_dim} numbers: {', '.join(e.name for e in spec.action)}",
+        "action": f"{spec.action_dim} numbers: {', '.join(e.name for e in spec.action)}{planned}",
         "control": rate,
         "parity": f"at most {parity.max_abs:.2e} (tolerance {parity.tolerance:g}) on "
         f"{parity.samples_recorded} recorded and {parity.samples_random} random observations",

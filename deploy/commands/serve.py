@@ -16,8 +16,9 @@ from deploy.arms.arm import Arm
 from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm, require_same_arm
 from deploy.arms.schema import ArmConfig
+from deploy.chunk import ChunkPlayer
 from deploy.contract import require_fit
-from deploy.controller import ServePlan, serve
+from deploy.controller import Actor, ServePlan, serve
 from deploy.network.keys import DEFAULT_FOLDER, KeyFolder, Keys
 from deploy.policy import Policy
 from deploy.rate import Spread
@@ -40,7 +41,8 @@ Run a policy bundle on an arm at control rate, behind the safety supervisor.
     robot-rl serve outputs/reach-bundle --listen tcp://127.0.0.1:5760
 
 --arm is a name in hardware_configs/ or a YAML file: joints, limits, rate, control mode. A bundle made for
-other joints, another order, unit, rate or control mode is refused, saying what differs. The session is
+other joints, another order, unit, rate or control mode is refused, saying what differs. A policy that plans
+chunks of actions plays --replan-every of each before it plans anew. The session is
 recorded to --record (MCAP; look at it with `robot-rl replay` or Foxglove, import it with `robot-rl data
 import`). Ctrl-C or q brings the arm to rest and ends cleanly; s, space or SIGUSR1 is the emergency stop.
 Exit status 0, or 2 when the supervisor latched a stop.
@@ -63,6 +65,7 @@ class ServeConfig:
     episodes: int | None = None  # of a simulated arm; 1 if --duration is not given either
     episode_steps: int | None = None  # time limit of a simulated episode, policy steps; default its own
     seed: int = 1_000_000  # of the first simulated episode; the i-th uses seed + i
+    replan_every: int | None = None  # of a policy that plans chunks: actions played of each; default all
     free_run: bool = False  # as fast as the simulator goes instead of at control rate
     record: Path = Path("outputs/sessions")  # folder for the session's MCAP file
     no_record: bool = False  # do not record
@@ -97,8 +100,14 @@ def main(argv: Sequence[str]) -> int:
 
 def listen(config: ServeConfig) -> int:
     """Answer other processes until Ctrl-C."""
+    policy = Policy.load(config.bundle)
+    if policy.contract.chunk > 1:
+        raise ConfigError(
+            f"{config.bundle} plans {policy.contract.chunk} actions for one observation; --listen answers with one. "
+            f"Give --arm, which plays them."
+        )
     own = Keys(folder=KeyFolder(config.keys), own=config.key) if config.key else None
-    server = PolicyServer(Policy.load(config.bundle), config.listen, keys=own, at_once=config.batch)
+    server = PolicyServer(policy, config.listen, keys=own, at_once=config.batch)
     out, stop = Console(stderr=True, highlight=False), threading.Event()
     whom = "allowed keys alone" if own else "this machine alone"
     out.print(f"answering at {server.address}, {whom}; Ctrl-C ends", markup=False, soft_wrap=True)
@@ -126,7 +135,7 @@ def run(config: ServeConfig) -> ServeReport:
         raise ConfigError("--free-run has no clock that --duration could follow. Give --episodes.")
     one = 1 if config.duration is None else None
     episodes = one if config.episodes is None else config.episodes
-    policy = Policy.load(config.bundle)
+    policy = playable(Policy.load(config.bundle), config.replan_every)
     arm_config = load_arm(config.arm)
     plan = ServePlan(
         duration_s=config.duration,
@@ -160,9 +169,16 @@ def run(config: ServeConfig) -> ServeReport:
         arm.close()
 
 
+def playable(policy: Policy, replan_every: int | None) -> Actor:
+    """What the loop asks for single actions: the policy itself, or the player of its plans."""
+    if policy.contract.chunk == 1 and replan_every is None:
+        return policy
+    return ChunkPlayer(policy, replan_every)
+
+
 @contextmanager
 def _around(
-    config: ServeConfig, arm_config: ArmConfig, arm: Arm, policy: Policy
+    config: ServeConfig, arm_config: ArmConfig, arm: Arm, policy: Actor
 ) -> Generator[tuple[Station, Recorder | None]]:
     """The operator's station, the recorder, and what the system gives for a steady tick."""
     station, said = Station(), Console(stderr=True, highlight=False, quiet=config.json)

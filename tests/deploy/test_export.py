@@ -167,7 +167,7 @@ def test_foreign_onnx_carries_no_contract(bundle: Bundle, tmp_path: Path) -> Non
         Policy.load(folder)
     helper.set_model_props(model, {METADATA_KEY: bundle[1].to_json()})
     resign(folder, model.SerializeToString())
-    with pytest.raises(BundleError, match=r"the graph has \[\('action', .*20\)\].*7 numbers"):
+    with pytest.raises(BundleError, match=r"the graph has \[\('action', .*20,\)\)\].*7 numbers"):
         Policy.load(folder)
 
 
