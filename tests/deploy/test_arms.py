@@ -130,3 +130,42 @@ def test_config_that_contradicts_the_arm_is_refused(tmp_path: Path, reach_spec: 
     slow = load_arm(changed(tmp_path, "rate_hz: 50", "rate_hz: 20"))
     with pytest.raises(ConfigError, match=r"says rate_hz: 20, the connected arm runs at 50 Hz\. Set rate_hz: 50"):
         require_same_arm(slow, reach_spec)
+
+
+XARM7_URDF = (  # xarm_ros, xarm_description/urdf/xarm7/xarm7.urdf.xacro: xyz (m) and roll (rad) of each joint's origin
+    ((0.0, 0.0, 0.267), 0.0),
+    ((0.0, 0.0, 0.0), -np.pi / 2),
+    ((0.0, -0.293, 0.0), np.pi / 2),
+    ((0.0525, 0.0, 0.0), np.pi / 2),
+    ((0.0775, -0.3425, 0.0), np.pi / 2),
+    ((0.0, 0.0, 0.0), np.pi / 2),
+    ((0.076, 0.097, 0.0), -np.pi / 2),
+)
+
+
+def test_xarm7_s_kinematics_are_those_of_the_maker_s_urdf() -> None:
+    kinematics = load_arm("xarm7").limits().kinematics
+    assert kinematics is not None
+    rng = np.random.default_rng(0)
+    for joints in (np.zeros(7), *rng.uniform(-3, 3, (20, 7))):
+        pose = np.eye(4)
+        for (xyz, roll), q in zip(XARM7_URDF, joints, strict=True):
+            c, s, cq, sq = np.cos(roll), np.sin(roll), np.cos(q), np.sin(q)
+            origin = np.array([[1, 0, 0, xyz[0]], [0, c, -s, xyz[1]], [0, s, c, xyz[2]], [0, 0, 0, 1]])
+            turn = np.array([[cq, -sq, 0, 0], [sq, cq, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+            pose = pose @ origin @ turn
+        np.testing.assert_allclose(kinematics.tool_at(joints.tolist()), pose[:3, 3], atol=1e-12)
+    # by hand at zero: x = 0.0525 + 0.0775 + 0.076, z = 0.267 + 0.293 - 0.3425 - 0.097
+    np.testing.assert_allclose(kinematics.tool_at([0.0] * 7), (0.206, 0.0, 0.1205), atol=1e-12)
+
+
+def test_xarm7_s_ranges_lie_within_those_of_both_hardware_versions() -> None:
+    turn, pi = 2 * np.pi, np.pi
+    x4 = [(-turn, turn), (-2.059488, 2.094395), (-turn, turn), (-0.191986, 3.92699), (-turn, turn), (-1.692969, pi)]
+    x4_1305 = [(-turn, turn), (-2.042035, 2.024581), (-turn, turn), (-0.10472, 3.92699), (-turn, turn), (-1.692969, pi)]
+    joints = load_arm("xarm7").joints
+    for sold in ([*x4, (-turn, turn)], [*x4_1305, (-turn, turn)]):
+        for joint, (low, high) in zip(joints, sold, strict=True):
+            assert low <= joint.position[0] < joint.position[1] <= high, joint.name
+            assert joint.velocity <= pi
+            assert joint.acceleration < 20
