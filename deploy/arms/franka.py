@@ -126,6 +126,11 @@ class FrankaArm:
             obs = np.append(obs, np.float32(self._width))
         return ArmState(obs, q, dq, tool, self._fresh.stamp(state.time.to_msec()), self._width)
 
+    @property
+    def clock_ms(self) -> int:
+        """The arm's own clock in its newest state, ms."""
+        return int(self._connected().state.time.to_msec())
+
     def command(self, action: NDArray[np.float64]) -> None:
         """Set the tracker's target, (7,), rad; with a gripper its width, m, comes last.
 
