@@ -157,10 +157,12 @@ def serve(
         loop.forget_path()
         loop.rehearses_policy = _is_quick(policy)
         supervisor.arm(arm.read(), time.monotonic())
-        if not simulated and supervisor.standing is not None:
-            arm.command(supervisor.standing)  # drivers take control with the first command, which is slow
-            supervisor.arm(arm.read(), time.monotonic())
         with interrupt_sets(station.ending), signals(station), _no_garbage_collection(), loop.watchdog:
+            if not simulated and supervisor.standing is not None:
+                arm.command(
+                    supervisor.standing
+                )  # drivers take control with it, which is slow; vendors' watchdogs begin
+                supervisor.arm(arm.read(), time.monotonic())
             ending = loop.run(ticks, plan.episodes)
     finally:
         arm.hold()

@@ -137,8 +137,9 @@ class Policy:
             obs: Raw observations, (N, S). Each N gets buffers of its own, which are kept.
 
         Returns:
-            Actions, (N, A), or (N, H, A) where it plans. The same buffer for each N: the next call with it overwrites them. For N = 1 they are
-            those of `act`; else they may differ from it by rounding, within what the parity certificate says.
+            Actions, (N, A), or (N, H, A) where it plans. The same buffer for each N: the next call with it overwrites
+            them. For N = 1 they are those of `act`; else they may differ from it by rounding, within what the parity
+            certificate says.
 
         Raises:
             BundleError: If the graph was made for one observation at a time.

@@ -2,7 +2,7 @@
 
     keys      s or space: emergency stop     a: arm again     q: end
               g: the scene is set, go     y, n: the episode succeeded, failed
-    signals   SIGUSR1: emergency stop        SIGTERM, SIGINT: come to rest and end
+    signals   SIGUSR1: emergency stop        SIGTERM, SIGINT, SIGHUP: come to rest and end
     socket    lines `stop`, `arm`, `go`, `success`, `failure`, `beat`, `end`, `status` on a Unix socket that only
               this user can open
 
@@ -108,13 +108,14 @@ class Station:
 
 @contextlib.contextmanager
 def signals(station: Station) -> Generator[None]:
-    """SIGUSR1 stops, SIGTERM ends, while open; in other threads than the main one nothing changes."""
+    """SIGUSR1 stops, SIGTERM and SIGHUP end, while open; in other threads than the main one nothing changes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {
         signal.SIGUSR1: signal.signal(signal.SIGUSR1, lambda *_: station.press("signal SIGUSR1")),
         signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: station.ending.set()),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, lambda *_: station.ending.set()),  # the terminal is gone
     }
     try:
         yield
@@ -140,7 +141,8 @@ def keys(station: Station) -> Generator[None]:
     finally:
         end.set()
         thread.join()
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the terminal may be gone
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
 
 @contextlib.contextmanager
@@ -198,8 +200,15 @@ def _listen_to_keys(station: Station, terminal: int, end: threading.Event) -> No
         ready, _, _ = select.select([terminal], [], [], POLL_S)
         if not ready:
             continue
+        try:
+            key = os.read(terminal, 1)
+        except OSError:
+            key = b""
+        if not key:  # the terminal is gone: nobody could press a key any more
+            station.ending.set()
+            return
         station.beat()
-        match os.read(terminal, 1):
+        match key:
             case b"s" | b" ":
                 station.press("key")
             case b"a":

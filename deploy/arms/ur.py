@@ -1,7 +1,9 @@
 """Universal Robots arms over ur-rtde 1.6: joint targets by servoJ, watched by the controller itself.
 
-If the controller hears less often than `watchdog_hz`, it ends the program and the arm stops, whatever
-happened here. Before the first command it is asked whether the current pose is within its safety limits.
+If the controller hears less often than `watchdog_hz`, it ends the program and the arm stops, whatever happened
+here. That matters: ur-rtde waits for answers with Python's lock held (servoStop took 2.5 s with a controller that
+had gone silent), and meanwhile nothing of ours can act. Before the first command it is asked whether the current
+pose is within its safety limits.
 
 https://sdurobotics.gitlab.io/ur_rtde
 """
@@ -65,7 +67,7 @@ class UrArm:
         self._period_s = 1.0 / (config.command_rate_hz or config.rate_hz)
         self._control: Any = None
         self._receive: Any = None
-        self._servoing = False
+        self._servoing = self._watched = False
         self._fresh = Freshness()
 
     @classmethod
@@ -75,7 +77,7 @@ class UrArm:
         return cls(config, UrOptions.of(config.options))
 
     def connect(self) -> None:
-        """Connect, upload the control program, switch its watchdog on. Moves nothing.
+        """Connect and upload the control program. Moves nothing; the watchdog begins with the first command.
 
         Raises:
             ArmError: If ur-rtde is missing, nobody answers, or the arm is stopped or outside its safety limits.
@@ -89,8 +91,6 @@ class UrArm:
             self._receive = receive.RTDEReceiveInterface(address)
             self._control = control.RTDEControlInterface(address)
             self._refuse_stopped()
-            if not self._control.setWatchdog(self._options.watchdog_hz):
-                raise ArmError(f"{self.name}: the controller refused a watchdog of {self._options.watchdog_hz:g} Hz.")
             if not self._control.isJointsWithinSafetyLimits(self._receive.getActualQ()):
                 raise ArmError(f"{self.name} stands outside its safety limits. Move it by hand in freedrive.")
         except RuntimeError as error:  # what ur-rtde raises for everything
@@ -104,8 +104,13 @@ class UrArm:
             raise
 
     def read(self) -> ArmState:
-        """The newest state that the receiving thread got."""
+        """The newest state that the receiving thread got.
+
+        Raises:
+            ArmError: If the connection broke.
+        """
         receive = self._connected(self._receive)
+        self._refuse_cut(receive)
         q, dq = np.array(receive.getActualQ()), np.array(receive.getActualQd())
         tool = np.array(receive.getActualTCPPose()[:3])
         stamp_s = self._fresh.stamp(receive.getTimestamp())
@@ -115,45 +120,72 @@ class UrArm:
         """Servo towards joint targets, (6,), rad, for one period.
 
         Raises:
-            ArmError: If the arm is stopped or its program has ended.
+            ArmError: If the arm is stopped, its program has ended or the connection broke.
         """
         control = self._connected(self._control)
-        options = self._options
-        sent = control.servoJ(action.tolist(), 0.0, 0.0, self._period_s, options.lookahead_s, options.gain)
-        self._servoing = True
+        self._refuse_cut(control)
+        try:
+            sent = self._servo(control, action)
+        except RuntimeError as error:  # what ur-rtde raises for everything
+            raise self._cut() from error
         if not sent:
             self._refuse_stopped()
             raise ArmError(
                 f"{self.name}: the controller takes no more commands; its program has ended (watchdog?). Look at "
                 f"the arm and its pendant, then serve again."
             )
-        control.kickWatchdog()
+
+    def _servo(self, control: Any, action: NDArray[np.float64]) -> bool:
+        """Send one target; whether the control program takes it."""
+        options = self._options
+        if not self._watched:  # not earlier: until commands come steadily it would end the program
+            if not control.setWatchdog(options.watchdog_hz):
+                raise ArmError(f"{self.name}: the controller refused a watchdog of {options.watchdog_hz:g} Hz.")
+            self._watched = True
+        self._servoing = True
+        sent = control.servoJ(action.tolist(), 0.0, 0.0, self._period_s, options.lookahead_s, options.gain)
+        if sent:
+            control.kickWatchdog()
+        return bool(sent)
 
     def hold(self) -> None:
         """Leave servo mode and decelerate; nothing to do where no command was sent."""
         if self._control is None or not self._servoing:
             return
         self._servoing = False
-        with contextlib.suppress(RuntimeError):  # a broken connection: the controller's watchdog stops the arm
-            self._control.servoStop(self._options.stop_rad_s2)
+        with contextlib.suppress(RuntimeError):
+            if self._control.isConnected():  # else the controller's watchdog stops it, and ur-rtde would wait for ever
+                self._control.servoStop(self._options.stop_rad_s2)
 
     def close(self) -> None:
         """Stop, end the program, disconnect; a second call changes nothing."""
         self.hold()
         control, receive = self._control, self._receive
         self._control = self._receive = None
+        self._watched = False
         with contextlib.suppress(RuntimeError):
-            if control is not None:
+            if control is not None and control.isConnected():
                 control.stopScript()
-                control.disconnect()
-        with contextlib.suppress(RuntimeError):
-            if receive is not None:
-                receive.disconnect()
+        for interface in (control, receive):  # each for itself: one left open goes on trying to reconnect, for ever
+            with contextlib.suppress(RuntimeError):
+                if interface is not None:
+                    interface.disconnect()
 
     def _refuse_stopped(self) -> None:
         for question, word in (("isEmergencyStopped", "emergency stop"), ("isProtectiveStopped", "protective stop")):
             if getattr(self._receive, question)():
                 raise ArmError(f"{self.name} is in {word}. Release it on the pendant, then serve again.")
+
+    def _refuse_cut(self, interface: Any) -> None:
+        """ur-rtde takes commands and repeats the last state without a word once the connection is gone."""
+        if not interface.isConnected():
+            raise self._cut()
+
+    def _cut(self) -> ArmError:
+        return ArmError(
+            f"{self.name} at {self._options.address} stopped answering; its controller's watchdog stops the arm. "
+            f"See that it is powered and the cable in, then serve again."
+        )
 
     def _connected(self, interface: Any) -> Any:
         if interface is None:

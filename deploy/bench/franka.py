@@ -39,7 +39,7 @@ from deploy.safety.supervisor import Supervisor
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
 from robot_rl.console import print_json
-from robot_rl.errors import ArmError, ConfigError
+from robot_rl.errors import ArmError, ConfigError, LimitError
 from robot_rl.spec import Array
 
 DESCRIPTION = """Drive franky-sim, a simulator that speaks the real protocol, and break things: tick statistics of
@@ -50,6 +50,7 @@ ROBOT, LINE = "127.0.0.87", "127.0.0.88"  # addresses of their own: two benches 
 SWING_RAD, SWING_HZ = 0.15, 0.1
 FAULT_AT_S = 1.5  # into a run
 FAULT_RUN_S = 4.0
+REST_RAD_S = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +203,9 @@ class Bench:
         arm = make_arm(self.arm_config(address))
         try:
             arm.connect()
+            wait_for_rest(arm)
             drive_home(arm, self.arm_config(address))
+            wait_for_rest(arm)
             yield simulator, Watched(arm)
         finally:
             arm.close()
@@ -277,8 +280,8 @@ class Bench:
             time.sleep(1.0)
             with self.connected(LINE) as (_, arm):
                 said, _ = self._disturbed(arm, self.swings(), None)
-        except ArmError as error:
-            said = f"ArmError: {first_sentence(error)}"
+        except (ArmError, LimitError) as error:
+            said = f"{type(error).__name__}: {first_sentence(error)}"
         finally:
             line.kill()
             line.wait()
@@ -291,12 +294,25 @@ class Bench:
             timer.start()
         try:
             said = summary(self.run(arm, policy, FAULT_RUN_S))
-        except ArmError as error:
-            said = f"ArmError: {first_sentence(error)}"
+        except (ArmError, LimitError) as error:
+            said = f"{type(error).__name__}: {first_sentence(error)}"
         ended = time.monotonic()
         if timer is not None:
             timer.join()
         return said, ended
+
+
+def wait_for_rest(arm: Any) -> None:
+    """Return once the joints stand: after a start or a motion a compliant arm swings a little.
+
+    Raises:
+        ArmError: If they do not within ten seconds.
+    """
+    end = time.monotonic() + 10.0
+    while np.abs(arm.read().dq).max() > REST_RAD_S:
+        if time.monotonic() > end:
+            raise ArmError(f"{arm.name} does not come to rest.")
+        time.sleep(0.05)
 
 
 def states_hz(arm: Any, seconds: float) -> float:

@@ -67,8 +67,10 @@ def play_back(session: Session, film: Path | None = None) -> dict[str, Any] | No
         the session does not tell an environment and seeds (a physical arm).
 
     Raises:
-        DataError: If a film is wanted of a session that cannot be played back.
+        DataError: If a film is wanted of a session that cannot be played back, or under another name than .gif.
     """
+    if film is not None and film.suffix != ".gif":
+        raise DataError(f"--film is {film}; films are written as .gif.")
     env_id = session.info.get("env") or session.spec.env_id
     if not env_id or not any(t == EPISODE and "seed" in m for t, m in session.messages()):
         if film is not None:
@@ -95,6 +97,9 @@ def play_back(session: Session, film: Path | None = None) -> dict[str, Any] | No
                 frames.append(np.asarray(env.render()))
     env.close()
     if film is not None:
+        if not frames:
+            raise DataError(f"{session.path} holds no command of a first episode: there is nothing to film.")
+        film.parent.mkdir(parents=True, exist_ok=True)
         iio.imwrite(film, np.stack(frames), duration=2000 / rate_hz, loop=0)
     return {"env": env_id, "episodes": episodes, "steps": steps, "worst_difference": worst}
 
@@ -150,6 +155,7 @@ def _print(
             f"played back in {played['env']}: {played['episodes']} episodes, {played['steps']:,} commands; "
             f"observations differ by at most {played['worst_difference']:.2g}",
             markup=False,
+            soft_wrap=True,
         )
     if config.film is not None:
-        out.print(f"film: {config.film}", markup=False)
+        out.print(f"film: {config.film}", markup=False, soft_wrap=True)

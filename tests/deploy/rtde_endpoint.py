@@ -28,6 +28,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from deploy.arms.config import load_arm
@@ -60,7 +61,9 @@ TYPES = {  # by name; what is not here follows `type_of`
     "safety_status_bits": "UINT32",
     "speed_slider_mask": "UINT32",
 }
-VECTORS = re.compile(r"(actual|target)_(q|qd|qdd|current|moment|TCP_\w+|joint_voltage|current_as_torque)$|joint_(temp|con)\w+")
+VECTORS = re.compile(
+    r"(actual|target)_(q|qd|qdd|current|moment|TCP_\w+|joint_voltage|current_as_torque)$|joint_(temp|con)\w+"
+)
 FORMATS = {
     "BOOL": "?",
     "UINT8": "B",
@@ -168,15 +171,14 @@ class Arm:
 
     def value(self, name: str) -> Any:
         """What a variable is now; zeros where this arm has nothing to say."""
-        if name == "timestamp":
-            return self.clock_s
-        if name in ("actual_q", "target_q"):
-            return self.q
-        if name in ("actual_qd", "target_qd"):
-            return self.qd
         if name in ("actual_TCP_pose", "target_TCP_pose"):
             return [*self.kinematics.tool_at(self.q), 0.0, 0.0, 0.0]
-        known = {
+        known: dict[str, Any] = {
+            "timestamp": self.clock_s,
+            "actual_q": self.q,
+            "target_q": self.q,
+            "actual_qd": self.qd,
+            "target_qd": self.qd,
             "robot_mode": 7,
             "safety_mode": 3 if self.protective else 1,
             "runtime_state": 2 if self.running else 1,
@@ -319,7 +321,8 @@ class RtdeEndpoint:
                         client.sendall(_package("S", b"\x01"))
                     if not started.is_set():
                         started.set()
-                        self._spawn(self._guarded, lambda c: self._send(c, outputs, frequency, started, sending), client)
+                        send = partial(self._send, names=outputs, frequency=frequency, started=started, sending=sending)
+                        self._spawn(self._guarded, send, client)
                     continue
                 case "U":
                     self._take(inputs[content[0] - 1], content[1:])
@@ -334,8 +337,7 @@ class RtdeEndpoint:
         with self.lock:
             flat = iter(values)
             for name in names:
-                fmt = FORMATS[type_of(name)]
-                value = [next(flat) for _ in range(int(fmt[0]) if fmt[0].isdigit() else 1)][0]
+                value = next(flat)  # registers are single numbers; nothing longer is ever sent here
                 index = int(name.rsplit("_", 1)[1]) if name[-1].isdigit() else -1
                 if "input_int_register" in name:
                     self.arm.ints[index] = value

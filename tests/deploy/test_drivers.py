@@ -104,12 +104,13 @@ def test_ur_servoes_with_its_watchdog_on(rtde: tuple[MagicMock, MagicMock]) -> N
     control, _ = rtde
     arm: Any = make_arm(load_arm("ur5e"))
     arm.connect()
-    control.setWatchdog.assert_called_once_with(10)
+    control.setWatchdog.assert_not_called()  # nothing is sent yet: it would end the program
     control.servoJ.assert_not_called()
     state = arm.read()
     arm.hold()
     control.servoStop.assert_not_called()  # nothing was commanded
     arm.command(state.q)
+    control.setWatchdog.assert_called_once_with(10)
     control.servoJ.assert_called_once_with(state.q.tolist(), 0.0, 0.0, 1 / 250, 0.1, 300)
     control.kickWatchdog.assert_called_once()
     arm.close()
