@@ -30,8 +30,8 @@ from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm
 from deploy.arms.schema import ArmConfig
 from deploy.bench.serve import untrained_bundle
-from deploy.commands.arm import drive_home
 from deploy.controller import ServePlan, serve
+from deploy.home import drive_home
 from deploy.policy import Policy
 from deploy.recorder import Recorder
 from deploy.report import ServeReport
