@@ -114,7 +114,8 @@ def test_ur_servoes_with_its_watchdog_on(rtde: tuple[MagicMock, MagicMock]) -> N
     control.servoJ.assert_called_once_with(state.q.tolist(), 0.0, 0.0, 1 / 250, 0.1, 300)
     control.kickWatchdog.assert_called_once()
     arm.close()
-    assert [c[0] for c in control.method_calls][-3:] == ["servoStop", "stopScript", "disconnect"]
+    done = [c[0] for c in control.method_calls if c[0] != "isConnected"]
+    assert done[-3:] == ["servoStop", "stopScript", "disconnect"]
 
 
 def test_ur_that_takes_no_more_commands_says_why(rtde: tuple[MagicMock, MagicMock]) -> None:
@@ -203,3 +204,23 @@ def test_check_says_what_disagrees(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "wrong.yaml").write_text(text.replace("offset_m: [0, 0, 0.207]", "offset_m: [0, 0, 0.107]"))
     assert arm_command.main(["check", str(tmp_path / "wrong.yaml"), "--seconds", "0.1"]) == 2
     assert "kinematics place the tool at" in capsys.readouterr().out.replace("\n", " ")
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_ur_says_that_its_line_is_cut_and_does_not_wait_for_an_answer(
+    rtde: tuple[MagicMock, MagicMock], side: int
+) -> None:
+    control, _ = rtde
+    arm: Any = make_arm(load_arm("ur5e"))
+    arm.connect()
+    state = arm.read()
+    arm.command(state.q)
+    rtde[0].isConnected.return_value = False
+    rtde[side].isConnected.return_value = False
+    with pytest.raises(ArmError, match=r"stopped answering; its controller's watchdog stops the arm"):
+        arm.command(state.q) if side == 0 else arm.read()
+    arm.hold()
+    arm.close()
+    control.servoStop.assert_not_called()
+    control.stopScript.assert_not_called()
+    control.disconnect.assert_called_once()
