@@ -1,7 +1,7 @@
 """An actor process: steps an environment by the learner's newest policy and delivers every transition.
 
-No torch. The arm or simulator stands still while `ActorLink.hold` gives a reason: the learner paused, the
-policy is older than allowed, the learner refuses this robot.
+No torch. The arm or simulator stands still while `ActorLink.hold` gives a reason: the learner paused, or the
+policy is older than allowed.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def act(
         on_episode: Told of each episode that ended.
 
     Raises:
-        BridgeError: If a transition could not be stored: nothing more is commanded.
+        BridgeError: If a transition could not be stored, or the learner refuses this robot: nothing more is commanded.
     """
     report, policy, held = ActorReport(), None, ""
     pacer = Pacer(rate_hz, (), kept_ticks=1) if rate_hz else None
@@ -75,6 +75,8 @@ def act(
         if link.stopped:
             report.ending = "the learner ended the run"
             break
+        if link.refusal:
+            raise BridgeError(f"The learner refuses this actor: {link.refusal}")
         policy = link.take_policy() or policy
         reason = link.hold or ("" if policy else "waiting for the learner's first policy")
         if not reason and collector.between_episodes:

@@ -8,6 +8,7 @@ again; while `waits` gives a reason, `reset` is refused.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -20,7 +21,7 @@ from deploy.alarms import alarms
 from deploy.arms.arm import ArmState, Episodic
 from deploy.arms.registry import make_arm, require_same_arm
 from deploy.arms.schema import ArmConfig
-from deploy.home import drive_home
+from deploy.home import arm_when_still, drive_home
 from deploy.interpolate import Interpolator
 from deploy.outcome import Judgement, outcome_for
 from deploy.rate import Pacer
@@ -28,12 +29,11 @@ from deploy.safety.decision import Decision, Reason
 from deploy.safety.supervisor import Supervisor
 from deploy.station import Station
 from deploy.watchdog import Watchdog
-from robot_rl.errors import ArmError, LimitError
+from robot_rl.errors import ArmError, RobotRLError
 from robot_rl.spec import Array, Spec
 
 EPISODE_S = 30.0  # a physical episode's time limit where none is given
 LONGEST_BRAKING_S = 2.0
-SETTLES_S = 2.0  # an arm that holds stands still within this
 BY_HAND = (Reason.ESTOP, Reason.OPERATOR)  # only a person releases these, also on a simulated arm
 
 
@@ -82,14 +82,14 @@ class ArmEnv(gym.Env[Array, Array]):
         self._watchdog.__enter__()
         self.rehearsal: Callable[[], object] = lambda: None  # the caller's own, while a tick waits for its deadline
         self._seen: ArmState | None = None
-        self._steps, self._held, self._closed = 0, False, False
+        self._steps, self._held, self._paused, self._closed = 0, False, False, False
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (self.robot_spec.obs_dim,), np.float32)
         self.action_space = gym.spaces.Box(self.robot_spec.action_low, self.robot_spec.action_high)
 
     @property
     def waits(self) -> str:
         """Why the next episode cannot begin yet, in words for the operator; empty when it can."""
-        station, stopped = self.station, self.supervisor.stopped
+        station, stopped = self.station, () if self._paused else self.supervisor.stopped
         by_hand = self._sim is None or (bool(stopped) and stopped[0].reason in BY_HAND)
         if (station.stop_cause or (stopped and by_hand)) and not station.wants_arm:
             why = stopped[0] if stopped else station.stop_cause
@@ -161,9 +161,9 @@ class ArmEnv(gym.Env[Array, Array]):
             return
         self._held = True
         if self._sim is None and not self.supervisor.stopped:
+            self._paused = True
             self.supervisor.stop(Reason.OPERATOR, "pause")
             self._brake()
-            self._take_up(hold=True)
         self.arm.hold()
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ class ArmEnv(gym.Env[Array, Array]):
             return
         self._closed = True
         try:
-            if not self._held:
+            with contextlib.suppress(RobotRLError):  # a broken connection may be why it is closed
                 self.hold()
         finally:
             self._watchdog.__exit__(None, None, None)
@@ -219,32 +219,24 @@ class ArmEnv(gym.Env[Array, Array]):
         self._watchdog.sleep()
         nothing = np.zeros(self.supervisor.action_dim)
         for _ in range(round(LONGEST_BRAKING_S * self.supervisor.limits.rate_hz)):
-            if self.supervisor.at_rest:
+            state = self.arm.read()
+            if self.supervisor.at_rest and self.supervisor.is_still(state):
                 break
-            decision = self.supervisor.check(self.arm.read(), nothing, time.monotonic())
+            decision = self.supervisor.check(state, nothing, time.monotonic())
             self.arm.command(decision.command)
             self._pacer.wait()
 
-    def _take_up(self, *, hold: bool = False) -> None:
+    def _take_up(self) -> None:
         """Arm the supervisor from where the arm stands, once it stands still, and begin a new stretch of the grid."""
-        deadline = time.monotonic() + SETTLES_S
-        while True:
-            try:
-                self.supervisor.arm(self.arm.read(), time.monotonic())
-                break
-            except LimitError:
-                if self._sim is not None or time.monotonic() > deadline:
-                    raise
-                time.sleep(1.0 / self.supervisor.limits.rate_hz)
+        arm_when_still(self.supervisor, self.arm)
         if self._path is not None:
             self._path.reset()
-        self._held = hold
-        if not hold:
-            if self._sim is None and self.supervisor.standing is not None:
-                self.arm.command(self.supervisor.standing)  # drivers take control with the first one, which is slow
-                self.supervisor.arm(self.arm.read(), time.monotonic())
-            self._pacer.pause()
-            self._pacer.wait()
+        if self._sim is None and self.supervisor.standing is not None:
+            self.arm.command(self.supervisor.standing)  # drivers take control with the first one, which is slow
+            self.supervisor.arm(self.arm.read(), time.monotonic())
+        self._held = self._paused = False
+        self._pacer.pause()
+        self._pacer.wait()
 
     def _tick_hangs(self, silence_s: float) -> None:
         """In the watchdog's thread: whoever steps has stopped to do so, so this holds the arm."""

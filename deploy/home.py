@@ -1,4 +1,4 @@
-"""Slowly to an arm's home pose, behind a supervisor of its own."""
+"""Arming once an arm stands still, and driving slowly to its home pose behind a supervisor of its own."""
 
 from __future__ import annotations
 
@@ -7,17 +7,37 @@ import time
 import numpy as np
 
 from deploy.alarms import alarms
-from deploy.arms.arm import Arm, Episodic
+from deploy.arms.arm import Arm, ArmState, Episodic
 from deploy.arms.schema import ArmConfig
 from deploy.rate import Pacer
 from deploy.safety.decision import Verdict
 from deploy.safety.supervisor import Supervisor
 from deploy.station import Station
-from robot_rl.errors import ArmError, ConfigError
+from robot_rl.errors import ArmError, ConfigError, LimitError
 
 HOME_SHARE = 0.2  # of the file's velocity_share
 CLOSE = 0.02  # rad from home
+SETTLES_S = 2.0  # an arm that is told to stand still does so within this
 SPARE_S = 10.0  # beyond twice the time that the furthest joint needs
+
+
+def arm_when_still(supervisor: Supervisor, arm: Arm) -> ArmState:
+    """Arm the supervisor as soon as the arm stands still; what it was armed with.
+
+    Raises:
+        LimitError: If it cannot be armed within `SETTLES_S`.
+    """
+    deadline = time.monotonic() + SETTLES_S
+    while True:
+        state = arm.read()
+        try:
+            supervisor.arm(state, time.monotonic())
+        except LimitError:
+            if isinstance(arm, Episodic) or time.monotonic() > deadline:
+                raise
+            time.sleep(1.0 / supervisor.limits.rate_hz)
+        else:
+            return state
 
 
 def drive_home(arm: Arm, config: ArmConfig, *, station: Station | None = None) -> str:
@@ -41,8 +61,7 @@ def drive_home(arm: Arm, config: ArmConfig, *, station: Station | None = None) -
         raise ConfigError(f"{config.name} is commanded by '{config.control}'; only joint targets can lead home.")
     supervisor = Supervisor(config.slower(HOME_SHARE).limits())
     rate_hz = supervisor.limits.rate_hz
-    state = arm.read()
-    supervisor.arm(state, time.monotonic())
+    state = arm_when_still(supervisor, arm)
     home = np.array(config.home)
     goal = np.append(home, state.gripper) if supervisor.action_dim > len(home) else home
     furthest = float(np.abs(home - state.q).max())

@@ -180,6 +180,10 @@ class Supervisor:
                 found.append(Finding(Reason.MEASURED_VELOCITY, self._names[i], speed, fastest))
         return found + self._look_at_tool(tool)
 
+    def is_still(self, state: ArmState) -> bool:
+        """Whether a measurement says that no joint moves, so that `arm` would not refuse it for that."""
+        return not self._moving(state)
+
     def _moving(self, state: ArmState) -> list[Finding]:
         joints = self.limits.joints
         still = STILL * joints.velocity
