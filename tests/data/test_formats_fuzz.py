@@ -35,7 +35,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "npz": lambda p: rollouts(p.with_suffix(".npz")),
 }
 NEW = {k: m for k, m in MAKERS.items() if k not in ("robomimic", "d4rl")}
-ROUNDS = 40
+ROUNDS = 24
 
 
 def files(log: Path) -> list[Path]:
@@ -120,7 +120,7 @@ def test_wrong_fields_of_the_metadata_never_end_in_a_traceback(name: str, trust_
         text = file.read_text()
         lines = text.splitlines() if file.suffix == ".jsonl" else [text]
         for path in leaves(json.loads(lines[0])):
-            for value in rng.sample(WORTHLESS, 2):
+            for value in rng.sample(WORTHLESS, 1):
                 tree = json.loads(lines[0])
                 node = tree
                 for key in path[:-1]:
@@ -154,7 +154,7 @@ def test_wrong_arrays_and_attributes_of_hdf5_never_end_in_a_traceback(name: str,
         1.0,
     ]
     for key in keys:
-        for value in rng.sample(values, 3):
+        for value in rng.sample(values, 1):
             log.write_bytes(before)
             with h5py.File(log, "a") as file:
                 del file[key]
@@ -162,7 +162,7 @@ def test_wrong_arrays_and_attributes_of_hdf5_never_end_in_a_traceback(name: str,
                     file[key] = value
             outcome(log, trust_rows=False)
     for key, attr in attrs:
-        for value in ("text", np.zeros(3), -1, "{}", '{"env_name": []}', "[]"):
+        for value in rng.sample(("text", np.zeros(3), -1, "{}", '{"env_name": []}', "[]"), 2):
             log.write_bytes(before)
             with h5py.File(log, "a") as file:
                 file[key].attrs[attr] = value

@@ -69,9 +69,9 @@ def test_malformed_files_are_refused(name: str, tmp_path: Path) -> None:
 def test_a_cut_file_is_refused(tmp_path: Path) -> None:
     path = rollouts(tmp_path / "x.npz")
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(DataError, match="cannot be read as .npz"):
+    with pytest.raises(DataError, match=r"cannot be read as \.npz"):
         read_npz(path, ReadOptions())
     np.save(tmp_path / "y.npy", np.zeros(3))
     (tmp_path / "y.npy").rename(tmp_path / "y.npz")
-    with pytest.raises(DataError, match="y.npz holds one array"):
+    with pytest.raises(DataError, match=r"y\.npz holds one array"):
         read_npz(tmp_path / "y.npz", ReadOptions())

@@ -108,7 +108,7 @@ def test_actions_in_parts_and_encoded_tensors(tmp_path: Path) -> None:
     assert episodes[0].actions.tolist() == [[0, 1, 7], [2, 3, 7], [4, 5, 7]]
     assert episodes[0].observations[:3, 0].tolist() == [0.0, 0.5, 1.0]
     assert read(folder, obs_keys=("state",))[2].obs_dim == 2
-    with pytest.raises(DataError, match="no numeric feature observation/colour; there are: .*observation/force"):
+    with pytest.raises(DataError, match=r"no numeric feature observation/colour; there are: .*observation/force"):
         read(folder, obs_keys=("colour",))
 
 

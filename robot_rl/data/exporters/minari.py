@@ -29,7 +29,7 @@ def export_minari(dataset: Dataset, out: Path, dataset_id: str) -> list[str]:
     chosen = dataset_id or f"robot-rl/{name}-v0"
     try:
         space, _, version = parse_dataset_id(chosen)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise DataError(f"'{chosen}' is no Minari id; write NAMESPACE/NAME-vVERSION, such as door/human-v0.") from error
     if space is None or version is None or ".." in chosen:
         raise DataError(f"'{chosen}' is no full Minari id; write NAMESPACE/NAME-vVERSION, such as door/human-v0.")

@@ -30,7 +30,7 @@ def opened(path: Path) -> Generator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError, ValueError, OverflowError) as error:  # what h5py raises on damage
         raise DataError(
             f"{path} cannot be read as HDF5 ({error}). It may be cut short, empty or of another type; copy it again."
         ) from error

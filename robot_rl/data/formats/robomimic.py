@@ -129,7 +129,8 @@ def _spec(
     env_id = options.env or _env_id(args)
     if env_id not in ("", "none"):
         if args.get("type", args.get("env_type")) == _ROBOSUITE:
-            config = args.get("env_kwargs", {}).get("controller_configs", {})
+            kwargs = args.get("env_kwargs")
+            config = kwargs.get("controller_configs") if isinstance(kwargs, dict) else {}
             require_our_controller(config if isinstance(config, dict) else {}, path)
         try:
             env = make_env(env_id)
@@ -196,8 +197,10 @@ def _episode(demo: Any, path: Path, observed: Observed, rate_hz: float, *, spars
     actions = numbers(demo, "actions", path, ndim=2)
     steps = len(actions)
     stated = demo.attrs.get("num_samples")
-    if stated is not None and int(stated) != steps:
-        raise DataError(f"{path}: {name} states num_samples {int(stated)} but has {steps} actions. Repair the file.")
+    if stated is not None and (np.size(stated) != 1 or np.ravel(stated)[0] != steps):
+        raise DataError(f"{path}: {name} states num_samples {stated} but has {steps} actions. Repair the file.")
+    if not steps:
+        raise DataError(f"{path}: {name} has no actions. Leave it out of the file.")
     obs, followed = read_observed(demo, path, observed, steps)
     rewards = numbers(demo, "rewards", path, ndim=1, rows=steps) if "rewards" in demo else np.zeros(steps)
     success = bool((rewards >= 1.0).any()) if sparse and "rewards" in demo else None

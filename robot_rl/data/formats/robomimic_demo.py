@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from robot_rl.data.cameras import CameraRef
-from robot_rl.data.formats.hdf5 import Floats, listing, numbers
+from robot_rl.data.formats.hdf5 import Floats, group, listing, numbers
 from robot_rl.errors import DataError
 
 FLAT = "obs"  # the key of observations that are one array
@@ -79,8 +79,9 @@ def read_observed(demo: Any, path: Path, observed: Observed, steps: int) -> tupl
         DataError: If an array is missing, malformed, or of another length than the actions.
     """
     if observed.states:
-        first = np.hstack([numbers(demo["initial_state"], k, path, ndim=2, rows=1) for k in observed.keys])
-        after = np.hstack([numbers(demo["states"], k, path, ndim=2, rows=steps) for k in observed.keys])
+        before, states = group(demo, "initial_state", path), group(demo, "states", path)
+        first = np.hstack([numbers(before, k, path, ndim=2, rows=1) for k in observed.keys])
+        after = np.hstack([numbers(states, k, path, ndim=2, rows=steps) for k in observed.keys])
         return np.vstack([first, after]), True
     obs = _stacked(demo, "obs", path, observed, steps)
     if "next_obs" not in demo:
@@ -128,16 +129,13 @@ def rate_of(args: dict[str, Any]) -> float:
 def _stacked(demo: Any, which: str, path: Path, observed: Observed, steps: int) -> Floats:
     if observed.keys == (FLAT,) and isinstance(demo.get(which), h5py.Dataset):
         return numbers(demo, which, path, ndim=2, rows=steps)
-    group = demo.get(which)
-    if not isinstance(group, h5py.Group):
-        what = "is missing" if group is None else "is an array, not a group"
-        raise DataError(f"{path}: group '{demo.name.lstrip('/')}/{which}' {what}; there are: {listing(demo)}.")
-    return np.hstack([numbers(group, k, path, ndim=2, rows=steps) for k in observed.keys])
+    values = group(demo, which, path)
+    return np.hstack([numbers(values, k, path, ndim=2, rows=steps) for k in observed.keys])
 
 
-def _arrays(group: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    for key in group:
-        child = group.get(key)
+def _arrays(parent: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    for key in parent:
+        child = parent.get(key)
         if isinstance(child, h5py.Group) and depth < 8:
             yield from _arrays(child, f"{prefix}{key}/", depth + 1)
         elif isinstance(child, h5py.Dataset):
