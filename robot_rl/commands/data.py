@@ -1,4 +1,4 @@
-"""`robot-rl data import|info|doctor|frame|export`: logs in, figures, verdicts, pictures and logs out."""
+"""`robot-rl data import|topics|info|doctor|frame|export`: logs in, figures, verdicts, pictures and logs out."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from robot_rl.commands.data_export import EXPORT_HELP, export
 from robot_rl.commands.data_frame import FRAME_HELP, frame
+from robot_rl.commands.data_topics import TOPICS_HELP, topics
 from robot_rl.config import nearest, parse
 from robot_rl.console import print_json, progress_bar
 from robot_rl.data.dataset import load_dataset, write_dataset
@@ -27,8 +28,9 @@ from robot_rl.errors import ConfigError, DataError
 from robot_rl.spec import Spec
 
 IMPORT_HELP = """Turn a log into a dataset folder. Known formats: LeRobot v2 and v3, RLDS, robomimic HDF5 (also Isaac Lab's),
-robosuite's raw demo.hdf5, D4RL HDF5, Minari folders, rollouts in .npz and sessions recorded by `serve` (MCAP);
---format auto looks inside. Nothing is written unless all of it could be read.
+robosuite's raw demo.hdf5, D4RL HDF5, Minari folders, rollouts in .npz, sessions recorded by `serve` (MCAP), ROS bags
+and other MCAP files by a mapping of their topics (`robot-rl data topics`); --format auto looks inside. Nothing is
+written unless all of it could be read.
 
     robot-rl data import demo.hdf5 --out data/lift"""
 INFO_HELP = "Print what a dataset holds: episodes, steps, rate, shapes, ranges, return and success."
@@ -49,6 +51,7 @@ class ImportConfig:
     reward_key: str = "rewards"  # D4RL array to take rewards from
     trust_rows: bool = False  # where a log's metadata contradicts its rows, read the rows and note it
     actions: Literal["clip", "refuse"] = "clip"  # what to do with actions beyond the bounds
+    topics: Path | None = None  # ROS bags and foreign MCAP: YAML made by `robot-rl data topics SRC --write FILE`
     replay: bool = False  # robosuite: also replay the actions open loop and count successes
     success: SuccessRule = "auto"  # where labels come from when the rewards don't tell
     json: bool = False  # one JSON object on standard output
@@ -66,6 +69,7 @@ def main(argv: Sequence[str]) -> int:
     """Find the sub-command and run it."""
     verbs: dict[str, Callable[[Sequence[str]], int]] = {
         "import": import_,
+        "topics": topics,
         "info": info,
         "doctor": doctor,
         "frame": frame,
@@ -73,6 +77,7 @@ def main(argv: Sequence[str]) -> int:
     }
     texts = {
         "import": IMPORT_HELP,
+        "topics": TOPICS_HELP,
         "info": INFO_HELP,
         "doctor": DOCTOR_HELP,
         "frame": FRAME_HELP,
@@ -102,6 +107,7 @@ def import_(argv: Sequence[str]) -> int:
         reward_key=config.reward_key,
         replay=config.replay,
         trust_rows=config.trust_rows,
+        topics=config.topics,
     )
     log = open_log(config.source, config.format, options)
     clipper = _Clipper(log.spec, refuse=config.actions == "refuse")
@@ -159,7 +165,7 @@ def doctor(argv: Sequence[str]) -> int:
 
 def _labeller(config: ImportConfig, format_name: str, env_id: str) -> SuccessLabeller | None:
     """Labels by observation and replay, where the environment offers them and the log has none."""
-    if config.success == "none" or (config.success == "auto" and format_name in ("robosuite", "minari", "mcap")):
+    if config.success == "none" or (config.success == "auto" and format_name in ("robosuite", "minari", "mcap", "bag")):
         return None
     if can_label(env_id):
         return SuccessLabeller(env_id, config.success)
