@@ -12,13 +12,13 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from robot_rl.commands.data_doctor import DOCTOR_HELP, doctor
 from robot_rl.commands.data_export import EXPORT_HELP, export
 from robot_rl.commands.data_frame import FRAME_HELP, frame
 from robot_rl.commands.data_topics import TOPICS_HELP, topics
 from robot_rl.config import nearest, parse
 from robot_rl.console import print_json, progress_bar
 from robot_rl.data.dataset import load_dataset, write_dataset
-from robot_rl.data.doctor import diagnose
 from robot_rl.data.episode import Episode
 from robot_rl.data.formats.log import FormatName, ReadOptions
 from robot_rl.data.formats.registry import open_log
@@ -34,8 +34,6 @@ written unless all of it could be read.
 
     robot-rl data import demo.hdf5 --out data/lift"""
 INFO_HELP = "Print what a dataset holds: episodes, steps, rate, shapes, ranges, return and success."
-DOCTOR_HELP = """Look for what spoils learning: NaN, dead or saturated dimensions, actions out of bounds, clock faults,
-duplicates, cut or idle episodes, missing labels. Exit status 2 where there is an error, 0 otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,17 +148,6 @@ def info(argv: Sequence[str]) -> int:
     else:
         Console(highlight=False).print(summary.table())
     return 0
-
-
-def doctor(argv: Sequence[str]) -> int:
-    """`robot-rl data doctor DIR`."""
-    config = parse(LookConfig, argv, prog="robot-rl data doctor", description=DOCTOR_HELP)
-    report = diagnose(load_dataset(config.dataset))
-    if config.json:
-        print_json(report.to_dict())
-    else:
-        report.render(Console(highlight=False))
-    return report.exit_status
 
 
 def _labeller(config: ImportConfig, format_name: str, env_id: str) -> SuccessLabeller | None:

@@ -7,11 +7,10 @@ dimension votes; of peaks that are equally clear, as signals that swing have sev
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
@@ -38,41 +37,48 @@ class Lag:
     spread: float
 
 
-def estimate_lag(pieces: Iterable[tuple[Floats, Floats]], most: int) -> Lag | None:
-    """Lag over pieces of (actions (T, A), observations (T or T+1, S)) with one row a step.
+class LagMeter:
+    """Lag over pieces given one by one.
 
     Args:
-        pieces: Uninterrupted stretches.
         most: Largest lag looked for, steps, to either side.
-
-    Returns:
-        None where no pair correlates clearly, or there is too little data.
     """
-    sums: Floats | None = None
-    power_x: list[Floats] = []
-    power_y: Floats = np.zeros(0)
-    steps = 0
-    for actions, observations in pieces:
-        changes = np.diff(np.asarray(observations, np.float64), axis=0)[: len(actions)]
-        if len(changes) <= 2 * most:
-            continue
-        values = np.asarray(actions, np.float64)[: len(changes)]
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._steps = 0
+        self._sums: Floats = np.zeros(0)
+        self._power_x: Floats = np.zeros(0)
+        self._power_y: Floats = np.zeros(0)
+
+    def add(self, actions: ArrayLike, observations: ArrayLike) -> None:
+        """Take in an uninterrupted stretch.
+
+        Args:
+            actions: (T, A), one row a step.
+            observations: (T, S) or (T+1, S).
+        """
+        values = np.asarray(actions, np.float64)
+        changes = np.diff(np.asarray(observations, np.float64), axis=0)[: len(values)]
+        if len(changes) <= 2 * self.most:
+            return
+        values = values[: len(changes)]
         level = np.vstack([np.diff(values, axis=0), np.zeros((1, values.shape[1]))])
-        rate = values - values.mean(0)
-        found = np.stack([_correlate(x, changes, most) for x in (level, rate)])  # (2, A, S, 2*most+1)
-        power = [np.square(x).sum(0) for x in (level, rate)]
-        if sums is None:
-            sums, power_x, power_y = found, power, np.square(changes).sum(0)
-        else:
-            sums += found
-            power_x = [a + b for a, b in zip(power_x, power, strict=True)]
-            power_y = power_y + np.square(changes).sum(0)
-        steps += len(changes)
-    if sums is None or steps < MIN_STEPS:
-        return None
-    scale = np.sqrt(np.stack(power_x)[:, :, None] * power_y[None, None, :])
-    shares = np.abs(sums) / np.where(scale > 1e-12, scale, np.inf)[..., None]
-    return _elect(shares, most)
+        both = (level, values - values.mean(0))
+        sums = np.stack([_correlate(x, changes, self.most) for x in both])  # (2, A, S, 2 * most + 1)
+        power_x = np.stack([np.square(x).sum(0) for x in both])
+        first = self._steps == 0
+        self._sums = sums if first else self._sums + sums
+        self._power_x = power_x if first else self._power_x + power_x
+        self._power_y = np.square(changes).sum(0) + (0 if first else self._power_y)
+        self._steps += len(changes)
+
+    def result(self) -> Lag | None:
+        """The estimate; None where no pair correlates clearly, or there is too little data."""
+        if self._steps < MIN_STEPS:
+            return None
+        scale = np.sqrt(self._power_x[:, :, None] * self._power_y[None, None, :])
+        return _elect(np.abs(self._sums) / np.where(scale > 1e-12, scale, np.inf)[..., None], self.most)
 
 
 def _correlate(x: Floats, y: Floats, most: int) -> Floats:

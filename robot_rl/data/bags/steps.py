@@ -13,7 +13,7 @@ from robot_rl.data.bags.cut import Span
 from robot_rl.data.bags.mapping import TopicMap
 from robot_rl.data.bags.resample import resample
 from robot_rl.data.episode import Episode
-from robot_rl.data.lag import Lag, estimate_lag
+from robot_rl.data.lag import Lag, LagMeter
 from robot_rl.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -106,8 +106,13 @@ def _episode(times: Floats, values: dict[str, Floats], mapping: TopicMap, succes
 def measure_lag(columns: Iterable[tuple[Columns, list[Span]]], mapping: TopicMap) -> Lag | None:
     """Time from an action to the observation that shows it, in steps of 1 / (FINE * rate_hz)."""
     most = max(2, round(mapping.lag_window_s * mapping.rate_hz * FINE))
-    pieces = (p for c, cuts in columns for span in cuts for p in [_fine(c, span, mapping)] if p is not None)
-    return estimate_lag(pieces, most)
+    meter = LagMeter(most)
+    for read, cuts in columns:
+        for span in cuts:
+            piece = _fine(read, span, mapping)
+            if piece is not None:
+                meter.add(*piece)
+    return meter.result()
 
 
 def _fine(columns: Columns, span: Span, mapping: TopicMap) -> tuple[Floats, Floats] | None:

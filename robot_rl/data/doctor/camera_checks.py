@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robot_rl.data.cameras import cameras_of
-from robot_rl.data.checks import Finding
+from robot_rl.data.doctor.finding import Finding
 from robot_rl.data.dataset import Dataset
 
 
