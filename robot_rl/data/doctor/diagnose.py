@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from robot_rl.data.dataset import Dataset
@@ -47,13 +48,21 @@ def diagnose_log(path: Path, log: ImportedLog, splits: Mapping[str, tuple[int, .
     """
     seen = Gathered(log.spec)
     findings = [Finding(severity="note", check=f"read as {log.format}", what=n, remedy="") for n in log.notes]
-    findings += _examine(_guarded(log.episodes), log.spec, seen)
+    findings += [_as_imported(f) for f in _examine(_guarded(log.episodes), log.spec, seen)]
     unread = [f.episode for f in findings if f.check == "unreadable" and f.episode is not None]
     if unread and log.count > unread[0] + 1:
         what = f"episodes {unread[0] + 1} to {log.count - 1} come behind it and were not looked at"
         findings.append(Finding(severity="note", check="unread", what=what, remedy="mend the log, then look again"))
     findings += check_splits(splits, seen, log.count)
     return _report(str(path), log.count, seen, findings)
+
+
+def _as_imported(finding: Finding) -> Finding:
+    """A finding on a log, where importing mends what would be an error in a dataset."""
+    if finding.check != "actions out of bounds":
+        return finding
+    remedy = "`data import` clips them, as the environment did; see whether these are the bounds the robot had"
+    return replace(finding, severity="warning", remedy=remedy)
 
 
 def refused(path: Path, error: RobotRLError) -> Report:

@@ -12,7 +12,6 @@ from robot_rl.data.episode import Episode
 from robot_rl.spec import Spec
 
 IDLE_S, IDLE_STEPS = 1.0, 20  # nothing moves for so long
-TELEPORT = 20.0  # usual largest steps in one
 GAP_PERIODS = 1.5  # a longer time between two observations is a gap
 
 
@@ -127,28 +126,6 @@ def _frozen(episode: Episode, spec: Spec, index: int) -> Iterator[Finding]:
             yield Finding(severity="warning", check="frozen sensor", what=what, remedy=remedy, episode=index)
 
 
-def _teleports(episode: Episode, spec: Spec, index: int) -> Iterator[Finding]:
-    """Single steps in which a dimension goes further than in all its others together could explain."""
-    steps = np.abs(np.diff(episode.observations, axis=0))
-    if not episode.final_observed:
-        steps = steps[:-1]
-    if len(steps) < IDLE_STEPS:
-        return
-    ordered = np.sort(steps, axis=0)
-    usual = ordered[int(0.98 * (len(steps) - 1))]  # a glitch there and back, or a few, do not set their own scale
-    largest, row = ordered[-1], steps.argmax(0)
-    far = np.flatnonzero((largest > TELEPORT * usual) & (usual > 0))
-    if len(far):
-        worst = int(far[np.argmax(largest[far] / usual[far])])
-        times = largest[worst] / usual[worst]
-        what = (
-            f"{spec.obs_names[worst]} jumps by {largest[worst]:.3g} at row {row[worst]}, {times:.0f} times its "
-            f"usual largest step ({len(far)} dimensions jump)"
-        )
-        remedy = "look for lost samples or a glitch of the sensor; cut the episode there"
-        yield Finding(severity="warning", check="jumps", what=what, remedy=remedy, episode=index)
-
-
 def _unclear_end(episode: Episode, spec: Spec, index: int) -> Iterator[Finding]:
     if not (episode.terminated or episode.truncated):
         what = "is marked neither terminated nor truncated: whether its last value counts on is unknown"
@@ -161,6 +138,5 @@ _CHECKS: tuple[Callable[[Episode, Spec, int], Iterator[Finding]], ...] = (
     _times,
     _idle,
     _frozen,
-    _teleports,
     _unclear_end,
 )

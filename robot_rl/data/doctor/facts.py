@@ -13,6 +13,7 @@ from robot_rl.data.lag import Lag, LagMeter
 from robot_rl.spec import Array, Spec
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 SAMPLED = 40_000  # rows kept to estimate quantiles
 LAG_ROWS = 20_000  # steps that the lag is measured on
@@ -39,6 +40,9 @@ class Facts:
     action_low: Floats
     action_high: Floats
     at_bound: Floats  # share of the steps
+    step_usual: Floats  # 98 % of the changes from row to row are at most this
+    step_most: Floats  # the largest change
+    step_row: Ints  # and where it is
 
 
 class Gathered:
@@ -90,6 +94,8 @@ def _facts(episode: Episode, spec: Spec, index: int) -> Facts:
     obs, actions = episode.observations, episode.actions
     span = spec.action_high - spec.action_low
     near = _BOUND_SHARE * np.where(np.isfinite(span), span, 0)
+    steps = np.abs(np.diff(obs[: len(episode) + int(episode.final_observed)], axis=0))
+    steps = steps if len(steps) else np.zeros_like(obs[:1])
     at_bound = (actions <= spec.action_low + near) | (actions >= spec.action_high - near)
     return Facts(
         index=index,
@@ -107,4 +113,7 @@ def _facts(episode: Episode, spec: Spec, index: int) -> Facts:
         action_low=actions.min(0).astype(np.float64),
         action_high=actions.max(0).astype(np.float64),
         at_bound=at_bound.mean(0),
+        step_usual=np.partition(steps, int(0.98 * (len(steps) - 1)), axis=0)[int(0.98 * (len(steps) - 1))],
+        step_most=steps.max(0),
+        step_row=steps.argmax(0),
     )

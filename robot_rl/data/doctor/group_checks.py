@@ -12,6 +12,7 @@ from robot_rl.data.doctor.finding import Finding
 SATURATED_SHARE = 0.2  # of a dimension's actions at a bound
 OUTLIER_SCALES = 20.0  # spreads (interquartile range or standard deviation) from the median
 SHORT_STEPS, SHORT_SHARE = 5, 0.2  # fewer steps than this, or than this share of the median
+TELEPORT = 20.0  # usual largest steps in one
 LATE_STEPS, EARLY_STEPS = 3.0, -0.75  # lags beyond these are odd
 
 
@@ -92,6 +93,23 @@ def _outliers(seen: Gathered) -> Iterator[Finding]:
         yield Finding(severity="warning", check="outliers", what=what, remedy=remedy)
 
 
+def _jumps(seen: Gathered) -> Iterator[Finding]:
+    """Single steps in which a dimension goes much further than it usually does in any episode."""
+    usual = np.median([f.step_usual for f in seen.facts], axis=0)
+    names = seen.spec.obs_names
+    for facts in seen.facts:
+        times = facts.step_most / np.where(usual > 0, np.maximum(usual, facts.step_usual), np.inf)
+        far = np.flatnonzero(times > TELEPORT)
+        if len(far):
+            worst = int(far[np.argmax(times[far])])
+            what = (
+                f"{names[worst]} jumps by {facts.step_most[worst]:.3g} at row {facts.step_row[worst]}, "
+                f"{times[worst]:.0f} times its usual largest step ({len(far)} dimensions jump)"
+            )
+            remedy = "look for lost samples or a glitch of the sensor; cut the episode there"
+            yield Finding(severity="warning", check="jumps", what=what, remedy=remedy, episode=facts.index)
+
+
 def _lag(seen: Gathered) -> Iterator[Finding]:
     lag = seen.lag
     if lag is None or lag.spread > 1.5 or EARLY_STEPS < lag.steps < LATE_STEPS:
@@ -133,6 +151,7 @@ _CHECKS: tuple[Callable[[Gathered], Iterator[Finding]], ...] = (
     _short,
     _labels,
     _outliers,
+    _jumps,
     _lag,
     _same_source,
 )
