@@ -115,9 +115,12 @@ def import_(argv: Sequence[str]) -> int:
         episodes = labeller.label(episodes)
     with progress_bar(hidden=config.json) as bar:
         task = bar.add_task(f"reading {log.format}", total=log.count, note="")
-        read = list(bar.track(episodes, total=log.count, task_id=task))
-    notes = [*log.notes, *clipper.notes, *([labeller.note] if labeller is not None else [])]
-    dataset = write_dataset(config.out, log.spec, read, origin=str(config.source.name), notes=notes)
+        tracked = bar.track(episodes, total=log.count, task_id=task)
+
+        def notes() -> list[str]:
+            return [*log.notes, *clipper.notes, *([labeller.note] if labeller is not None else [])]
+
+        dataset = write_dataset(config.out, log.spec, tracked, origin=str(config.source.name), notes=notes)
     if config.json:
         print_json(
             {
@@ -126,8 +129,8 @@ def import_(argv: Sequence[str]) -> int:
                 "episodes": dataset.total_episodes,
                 "steps": dataset.total_steps,
                 "env_id": log.spec.env_id,
-                "successes": sum(bool(e.success) for e in read),
-                "notes": notes,
+                "successes": sum(bool(s) for s in dataset.successes()),
+                "notes": list(dataset.notes),
                 "seconds": time.perf_counter() - start,
             }
         )

@@ -204,7 +204,9 @@ CONTENTS: dict[str, Corruption] = {
     "no labels": Corruption(
         dataset(lambda e: [changed(x, success=None) for x in e]), r"no episode has a success label", "success"
     ),
-    "late recording": Corruption(dataset(shifted_actions(-5), count=12), r"only 5\.\d steps \(0.\d+ s\) later", "lag"),
+    "late recording": Corruption(
+        dataset(shifted_actions(-5), count=12), r"only [56]\.\d steps \(0.\d+ s\) later", "lag"
+    ),
     "actions after the fact": Corruption(
         dataset(shifted_actions(3), count=12), r"actions come [12]\.\d steps.*after", "lag"
     ),

@@ -105,7 +105,7 @@ def _facts(episode: Episode, spec: Spec, index: int) -> Facts:
         success=episode.success,
         terminated=episode.terminated,
         digest=hashlib.sha256(obs.tobytes() + actions.tobytes()).hexdigest(),
-        start=obs[:3].mean(0, dtype=np.float64),
+        start=obs[0].astype(np.float64),
         mean=obs.mean(0, dtype=np.float64),
         std=obs.std(0, dtype=np.float64),
         low=obs.min(0).astype(np.float64),

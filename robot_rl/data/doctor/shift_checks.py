@@ -74,9 +74,12 @@ def _swapped(seen: Gathered) -> Iterator[Finding]:
         middle = np.median(others, axis=0)
         spread = np.maximum(1.4826 * np.median(np.abs(others - middle), axis=0), 1e-6 * (1 + np.abs(middle)))
         distance = np.abs(means[row][:, None] - middle[None, :]) / spread[None, :]  # of value i in place j
-        odd = np.flatnonzero(np.diag(distance) > STRANGE)
+        own = np.diag(distance)
+        odd = np.flatnonzero(own > STRANGE)
         for i in odd:
-            fits = [j for j in odd if j > i and distance[i, j] < STRANGE / 3 and distance[j, i] < STRANGE / 3]
+            fits = [
+                j for j in odd if j > i and max(distance[i, j], distance[j, i]) < min(STRANGE, own[i] / 3, own[j] / 3)
+            ]
             for j in fits[:1]:
                 what = f"{names[i]} and {names[j]} look swapped: each lies where the other does in the other episodes"
                 remedy = "check the order of columns of this recording; leave it out or put them right"
