@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from robot_rl.bench.data import DataBenchConfig, measure, run_part
+from robot_rl.bench.data_parts import make_large
 from robot_rl.data.dataset import write_dataset
 from robot_rl.data.replay import Replay
 from robot_rl.data.selection import Selection
@@ -48,3 +50,17 @@ def test_a_selection_can_be_gone_through_again(tmp_path: Path) -> None:
     assert np.array_equal(next(iter(chosen)).rewards, EPISODES[3].observations[1:, 0])
     assert len(chosen) == 2
     assert dataset.successes() == (True,) * 5
+
+
+def test_the_bench_answers_with_figures(tmp_path: Path) -> None:
+    rows = measure(DataBenchConfig(transitions=5000, large_gb=0.02, memory_gb=0.005), tmp_path)["results"]
+    assert rows["load into replay"]["transitions"] == rows["doctor"]["transitions"] == 5000
+    assert rows["large: load"]["transitions"] == 23_000  # 20 MB in rows of 852 bytes, whole episodes
+    assert all(row["transitions_per_s"] > 0 for row in rows.values())
+
+
+@pytest.mark.slow
+def test_five_gigabytes_train_below_one(tmp_path: Path) -> None:
+    large = make_large(tmp_path, 5.0)
+    for part in ("large: load", "large: sample", "large: train"):
+        assert run_part(part, large, 0.25)["peak_mb"] < 1000
