@@ -21,7 +21,7 @@ class Arm:
     `delay_s` later, plus jitter.
     """
 
-    seconds: float = 20.0
+    seconds: float = 12.0
     lag_s: float = 0.12
     clock_s: float = 0.0
     drift: float = 0.0
@@ -99,7 +99,7 @@ def write_bag(
 def write_json_mcap(path: Path, arm: Arm) -> Path:
     """The same arm as an MCAP file of JSON messages, as a home-made logger writes them."""
     with path.open("wb") as stream:
-        writer = McapWriter(stream)
+        writer = McapWriter(stream, chunk_size=16384)
         writer.start()
         schema = writer.register_schema("State", "jsonschema", json.dumps({"type": "object"}).encode())
         state = writer.register_channel("/state", "json", schema)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -133,5 +134,6 @@ def _with(episode: Episode, part: slice, actions: Array) -> Episode:
         success=episode.success if last else None,
         final_observed=episode.final_observed or not last,
         timestamps=None if episode.timestamps is None else episode.timestamps[rows],
+        cameras=tuple(replace(c, first_step=c.first_step + part.start) for c in episode.cameras),
         source=episode.source if whole else f"{episode.source} steps {part.start} to {part.stop - 1}",
     )
