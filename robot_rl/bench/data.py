@@ -84,12 +84,13 @@ def run_part(part: str, source: Path, memory_gb: float) -> dict[str, float]:
 
 def _print(result: dict[str, Any]) -> None:
     table = Table(title="Data", title_justify="left")
-    for column in ("part", "transitions/s", "transitions", "seconds", "peak memory"):
+    for column in ("part", "transitions/s", "per processor s", "transitions", "seconds", "peak memory"):
         table.add_column(column, justify="left" if column == "part" else "right")
     for name, row in result["results"].items():
         table.add_row(
             name,
             f"{row['transitions_per_s']:,.0f}",
+            f"{row['transitions_per_processor_s']:,.0f}",
             f"{row['transitions']:,}",
             f"{row['seconds']:.1f}",
             f"{row['peak_mb']:,.0f} MB",

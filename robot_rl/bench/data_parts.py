@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -27,6 +28,23 @@ from robot_rl.spec import Spec, vector
 EPISODE_STEPS = 1000
 SMALL, LARGE = (17, 6), (100, 10)  # observation and action widths: HalfCheetah's, and a cell with many sensors
 DRAWS, UPDATES, BATCH = 2000, 300, 256
+
+
+class Cost(NamedTuple):
+    """Seconds on the wall, and of the processor: the latter count where the machine is shared."""
+
+    wall: float
+    processor: float
+
+    @staticmethod
+    def now() -> Cost:
+        """Both clocks."""
+        return Cost(time.perf_counter(), time.process_time())
+
+    @staticmethod
+    def since(start: Cost) -> Cost:
+        """What went by."""
+        return Cost(time.perf_counter() - start.wall, time.process_time() - start.processor)
 
 
 def make_small(folder: Path, transitions: int) -> dict[str, Path]:
@@ -62,49 +80,49 @@ def make_large(folder: Path, gigabytes: float) -> Path:
     return write_dataset(folder / "large", _spec(*LARGE), _episodes(*LARGE, steps), origin="bench").path
 
 
-def _read(path: Path, _: float) -> tuple[int, float]:
-    start = time.perf_counter()
+def _read(path: Path, _: float) -> tuple[int, Cost]:
+    start = Cost.now()
     count = sum(len(e) for e in open_log(path, "auto", ReadOptions(env="none")).episodes)
-    return count, time.perf_counter() - start
+    return count, Cost.since(start)
 
 
-def _write(path: Path, _: float) -> tuple[int, float]:
+def _write(path: Path, _: float) -> tuple[int, Cost]:
     dataset = load_dataset(path)
     episodes = list(dataset)
-    start = time.perf_counter()
+    start = Cost.now()
     copy = write_dataset(path.with_name("copy"), dataset.spec, episodes, origin="bench")
-    return copy.total_steps, time.perf_counter() - start
+    return copy.total_steps, Cost.since(start)
 
 
-def _load(path: Path, memory_gb: float) -> tuple[int, float]:
-    start = time.perf_counter()
-    return len(_replay(path, memory_gb)), time.perf_counter() - start
+def _load(path: Path, memory_gb: float) -> tuple[int, Cost]:
+    start = Cost.now()
+    return len(_replay(path, memory_gb)), Cost.since(start)
 
 
-def _sample(path: Path, memory_gb: float) -> tuple[int, float]:
+def _sample(path: Path, memory_gb: float) -> tuple[int, Cost]:
     replay, generator = _replay(path, memory_gb), torch.Generator().manual_seed(0)
-    start = time.perf_counter()
+    start = Cost.now()
     for _ in range(DRAWS):
         replay.sample(BATCH, generator)
-    return DRAWS * BATCH, time.perf_counter() - start
+    return DRAWS * BATCH, Cost.since(start)
 
 
-def _train(path: Path, memory_gb: float) -> tuple[int, float]:
+def _train(path: Path, memory_gb: float) -> tuple[int, Cost]:
     dataset, generator = load_dataset(path), torch.Generator().manual_seed(0)
     agent = build_agent(BCConfig(batch_size=BATCH), dataset.spec, observation_stats(dataset))
     replay = _replay(path, memory_gb)
-    start = time.perf_counter()
+    start = Cost.now()
     for _ in range(UPDATES):
         agent.update(replay.sample(BATCH, generator))
-    return UPDATES * BATCH, time.perf_counter() - start
+    return UPDATES * BATCH, Cost.since(start)
 
 
-def _doctor(path: Path, _: float) -> tuple[int, float]:
-    start = time.perf_counter()
-    return diagnose(load_dataset(path)).steps, time.perf_counter() - start
+def _doctor(path: Path, _: float) -> tuple[int, Cost]:
+    start = Cost.now()
+    return diagnose(load_dataset(path)).steps, Cost.since(start)
 
 
-PARTS: dict[str, Callable[[Path, float], tuple[int, float]]] = {
+PARTS: dict[str, Callable[[Path, float], tuple[int, Cost]]] = {
     "read robomimic": _read,
     "read d4rl": _read,
     "write dataset": _write,
@@ -142,7 +160,13 @@ def _episodes(obs_dim: int, action_dim: int, transitions: int) -> Iterator[Episo
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    count, seconds = PARTS[sys.argv[1]](Path(sys.argv[2]), float(sys.argv[3]))
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kB on Linux
-    result = {"transitions": count, "seconds": seconds, "transitions_per_s": count / seconds, "peak_mb": peak_mb}
+    count, cost = PARTS[sys.argv[1]](Path(sys.argv[2]), float(sys.argv[3]))
+    result = {
+        "transitions": count,
+        "seconds": cost.wall,
+        "processor_seconds": cost.processor,
+        "transitions_per_s": count / cost.wall,
+        "transitions_per_processor_s": count / cost.processor,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,  # kB on Linux
+    }
     sys.stdout.write(json.dumps(result) + "\n")

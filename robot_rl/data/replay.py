@@ -128,8 +128,7 @@ class Replay:
         if self._table is None:
             rows = self._rows.index_select(0, picked)
         else:
-            rows = self._rows.index_select(0, picked.cpu()).to(self._device)
-            self._table.drawn(size)
+            rows = self._table.gather(picked.cpu()).to(self._device)
         obs, action, reward, mask, next_obs, _ = rows.split(self._splits, dim=1)
         return Batch(obs, action, reward.squeeze(1), mask.squeeze(1), next_obs)
 

@@ -1,12 +1,13 @@
-"""Rows in memory, or in a file that is mapped into it where they are too many.
+"""Rows in memory, or in a file where they are too many.
 
-The file has no name: it is gone with the process, and nothing stale can be left beside a dataset. Mapped pages count as
-the process's memory once they are touched, so they are handed back now and then; the kernel keeps what it has room for.
+The file has no name: it is gone with the process, and nothing stale can be left beside a dataset. Rows are drawn by reads,
+not through a mapping: a mapped page takes its neighbours with it, and all count as the process's memory (1.4 GB after two
+thousand batches). The kernel keeps in its cache what it has room for.
 """
 
 from __future__ import annotations
 
-import mmap
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,9 +18,6 @@ import torch
 from torch import Tensor
 
 from robot_rl.errors import DataError
-
-_TOUCHED = 64 * 1024  # bytes that become resident with one row: the kernel maps its neighbours as well
-_RESIDENT = 256 * 2**20  # bytes of mapped pages before they are handed back
 
 
 class RowTable:
@@ -47,31 +45,30 @@ class RowTable:
                 kept.clear()
         if not size:
             raise DataError("No episodes to learn from.")
-        self._map: mmap.mmap | None = None
-        self._touched = 0
-        self.rows = torch.cat(kept) if file is None else self._mapped(file, width)
+        self._file = file
+        if file is None:
+            self.rows = torch.cat(kept)
+        else:
+            file.flush()
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+            # for those who want all rows in order; private, so that nobody can write into the file
+            self.rows = torch.from_numpy(np.memmap(file, np.float32, "c", shape=(size // (4 * width), width)))
 
     @property
     def in_file(self) -> bool:
         """Whether the rows lie in a file."""
-        return self._map is not None
+        return self._file is not None
 
-    def drawn(self, count: int) -> None:
-        """Note that `count` rows were read; hands pages back when enough have come together."""
-        if self._map is None:
-            return
-        self._touched += count * _TOUCHED
-        if self._touched > _RESIDENT:
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._touched = 0
-
-    def _mapped(self, file: IO[bytes], width: int) -> Tensor:
-        file.flush()
-        # private and never written to: what was handed back is read from the file again
-        self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        file.close()
-        self._map.madvise(mmap.MADV_RANDOM)
-        return torch.from_numpy(np.frombuffer(self._map, np.float32).reshape(-1, width))
+    def gather(self, picked: Tensor) -> Tensor:
+        """Rows `picked`, (B,) -> (B, W), without mapping them."""
+        if self._file is None:
+            return self.rows.index_select(0, picked)
+        out = torch.empty(len(picked), self.rows.shape[1])
+        block = memoryview(out.numpy()).cast("B")
+        width, file = 4 * self.rows.shape[1], self._file.fileno()
+        for place, row in enumerate(picked.tolist()):
+            os.preadv(file, [block[place * width : (place + 1) * width]], row * width)
+        return out
 
 
 def _unnamed(beside: Path) -> IO[bytes]:

@@ -22,7 +22,7 @@ def test_batches_from_a_file_equal_those_from_memory(tmp_path: Path) -> None:
     in_file = Replay.of(SPEC, EPISODES, beside=tmp_path, memory_gb=1e-5)  # 10 kB: after the third episode
     assert len(in_memory) == len(in_file) == sum(map(len, EPISODES)) - 7
     one, two = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
-    for _ in range(40):  # hands its pages back on the way
+    for _ in range(10):
         for a, b in zip(in_memory.sample(256, one), in_file.sample(256, two), strict=True):
             assert torch.equal(a, b)
     for a, b in zip(in_memory.transitions(), in_file.transitions(), strict=True):
