@@ -1,8 +1,8 @@
 """Rows in memory, or in a file where they are too many.
 
-The file has no name: it is gone with the process, and nothing stale can be left beside a dataset. Rows are drawn by reads,
-not through a mapping: a mapped page takes its neighbours with it, and all count as the process's memory (1.4 GB after two
-thousand batches). The kernel keeps in its cache what it has room for.
+The file has no name: it is gone with the process, and nothing stale can be left beside a dataset. Rows are drawn by
+reads, not through a mapping: a mapped page takes its neighbours with it, and all count as the process's memory (1.4 GB
+after two thousand batches). The kernel keeps in its cache what it has room for.
 """
 
 from __future__ import annotations
