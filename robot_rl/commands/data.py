@@ -29,8 +29,8 @@ from robot_rl.spec import Spec
 
 IMPORT_HELP = """Turn a log into a dataset folder. Known formats: LeRobot v2 and v3, RLDS, robomimic HDF5 (also Isaac
 Lab's), robosuite's raw demo.hdf5, D4RL HDF5, Minari folders, rollouts in .npz, sessions recorded by `serve` (MCAP),
-ROS bags and other MCAP files by a mapping of their topics (`robot-rl data topics`); --format auto looks inside. Nothing is
-written unless all of it could be read.
+ROS bags and other MCAP files by a mapping of their topics (`robot-rl data topics`); --format auto looks inside.
+Nothing is written unless all of it could be read.
 
     robot-rl data import demo.hdf5 --out data/lift"""
 INFO_HELP = "Print what a dataset holds: episodes, steps, rate, shapes, ranges, return and success."

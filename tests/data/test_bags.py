@@ -253,7 +253,7 @@ def test_the_command_writes_a_mapping_that_imports(tmp_path: Path, capsys: pytes
     assert main(["data", "topics", str(bag), "--write", str(yaml)]) == 2  # never overwritten
     assert main(["data", "import", str(bag), "--topics", str(yaml), "--out", str(out)]) == 0
     spec = load_dataset(out).spec
-    assert (spec.obs_dim, spec.action_dim, spec.rate_hz) == (2, 2, 20.0)
+    assert (spec.obs_dim, spec.action_dim, spec.rate_hz) == (2, 2, 20.0)  # without the layout of the array
     assert load_topic_map(yaml).observation["joint_states_position"].joints == ("b", "a")
     with pytest.raises(ConfigError, match="Cannot read config"):
         load_topic_map(tmp_path / "none.yaml")

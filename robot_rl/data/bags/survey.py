@@ -116,7 +116,8 @@ def _look(recording: Recording, names: list[str]) -> tuple[dict[str, list[int]],
 
 def _fields(topic: Topic, message: Any) -> tuple[tuple[str, tuple[str, ...], str], ...]:
     found: list[tuple[str, tuple[str, ...], str]] = []
-    for path, unit in _FIELDS.get(topic.kind.rsplit("/", 1)[-1], (("", "1"),)):
+    kind = topic.kind.rsplit("/", 1)[-1]
+    for path, unit in (("data", "1"),) if kind.endswith("MultiArray") else _FIELDS.get(kind, (("", "1"),)):
         try:
             value = look_up(message, path)
             names, size = labels(value), len(numbers(value))
