@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from robot_rl.bench.data_parts import PARTS, make_large, make_small
+from robot_rl.bench.data_parts import make_large, make_small
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
 from robot_rl.console import print_json
@@ -84,17 +84,16 @@ def run_part(part: str, source: Path, memory_gb: float) -> dict[str, float]:
 
 def _print(result: dict[str, Any]) -> None:
     table = Table(title="Data", title_justify="left")
-    for column in ("part", "transitions/s", "per processor s", "transitions", "seconds", "peak memory"):
+    for column in ("part", "transitions/s", "a processor s", "seconds", "peak"):
         table.add_column(column, justify="left" if column == "part" else "right")
     for name, row in result["results"].items():
         table.add_row(
             name,
             f"{row['transitions_per_s']:,.0f}",
             f"{row['transitions_per_processor_s']:,.0f}",
-            f"{row['transitions']:,}",
             f"{row['seconds']:.1f}",
             f"{row['peak_mb']:,.0f} MB",
         )
     out = Console(highlight=False)
     out.print(table)
-    out.print(f"{', '.join(PARTS)}; {result['machine']}", markup=False)
+    out.print(str(result["machine"]), markup=False)
