@@ -14,7 +14,6 @@ from robot_rl.console import print_json
 from robot_rl.data.dataset import METADATA_KEY, Dataset, load_dataset, read_metadata, write_dataset
 from robot_rl.data.doctor.diagnose import diagnose, diagnose_log, refused
 from robot_rl.data.doctor.fix import Fixer
-from robot_rl.data.doctor.html import html_report
 from robot_rl.data.doctor.report import Report
 from robot_rl.data.episode import Episode
 from robot_rl.data.formats.log import FormatName, ReadOptions
@@ -58,6 +57,8 @@ def doctor(argv: Sequence[str]) -> int:
     report = _examined(config)
     changes = _mended(config, report) if config.fix else []
     if config.html is not None:
+        from robot_rl.data.doctor.html import html_report  # noqa: PLC0415 - matplotlib takes its time
+
         config.html.write_text(html_report(report))
     if config.json:
         print_json(report.to_dict() | ({"fixed": str(config.out), "changes": changes} if config.fix else {}))
