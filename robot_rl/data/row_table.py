@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
@@ -45,14 +46,17 @@ class RowTable:
                 kept.clear()
         if not size:
             raise DataError("No episodes to learn from.")
-        self._file = file
+        self._file: int | None = None  # its descriptor, open as long as this table lives
         if file is None:
             self.rows = torch.cat(kept)
-        else:
+            return
+        with file:
             file.flush()
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
             # for those who want all rows in order; private, so that nobody can write into the file
             self.rows = torch.from_numpy(np.memmap(file, np.float32, "c", shape=(size // (4 * width), width)))
+            self._file = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._file)
+        os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)
 
     @property
     def in_file(self) -> bool:
@@ -65,9 +69,9 @@ class RowTable:
             return self.rows.index_select(0, picked)
         out = torch.empty(len(picked), self.rows.shape[1])
         block = memoryview(out.numpy()).cast("B")
-        width, file = 4 * self.rows.shape[1], self._file.fileno()
+        width = 4 * self.rows.shape[1]
         for place, row in enumerate(picked.tolist()):
-            os.preadv(file, [block[place * width : (place + 1) * width]], row * width)
+            os.preadv(self._file, [block[place * width : (place + 1) * width]], row * width)
         return out
 
 
