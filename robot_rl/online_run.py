@@ -21,10 +21,10 @@ from robot_rl.algorithms.agent import Agent, Metrics
 from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
 from robot_rl.checkpoint import load_agent, load_policy, resolve, save_checkpoint
 from robot_rl.data.dataset import load_dataset
-from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Replay
 from robot_rl.data.replay_log import ReplayLog
 from robot_rl.data.reward import RewardFn, RewardRule, relabel, reward_fn
+from robot_rl.data.selection import Episodes
 from robot_rl.data.stats import ObservationStats, observation_stats
 from robot_rl.device import DeviceName, pick_device
 from robot_rl.envs import Env, env_spec, make_env
@@ -225,10 +225,10 @@ def _resumed(config: FinetuneConfig, device: str) -> tuple[Agent, dict[str, Tens
     return load_agent(config.out, device=device) if config.resume else None
 
 
-def _prepare(config: FinetuneConfig, device: str, resumed: Agent | None) -> tuple[Env | None, Agent, list[Episode]]:
+def _prepare(config: FinetuneConfig, device: str, resumed: Agent | None) -> tuple[Env | None, Agent, Episodes]:
     """Environment (where there are evaluations), agent and logged episodes, checked against each other."""
     dataset = None if config.data is None else load_dataset(config.data)
-    episodes = [] if dataset is None else list(dataset)
+    episodes: Episodes = [] if dataset is None else dataset  # read from disk whenever gone through
     if resumed is not None:
         spec = resumed.spec
     elif config.start is not None:
@@ -246,7 +246,7 @@ def _prepare(config: FinetuneConfig, device: str, resumed: Agent | None) -> tupl
     return env, agent, episodes
 
 
-def _first_agent(config: FinetuneConfig, spec: Spec, episodes: list[Episode], device: str) -> Agent:
+def _first_agent(config: FinetuneConfig, spec: Spec, episodes: Episodes, device: str) -> Agent:
     torch.manual_seed(config.seed)
     if config.start is None:
         size = spec.obs_dim
@@ -278,8 +278,8 @@ def _data_folder(config: FinetuneConfig) -> Path | None:
 
 
 def _offline(
-    config: FinetuneConfig, spec: Spec, episodes: list[Episode], reward: RewardFn | None, device: str
+    config: FinetuneConfig, spec: Spec, episodes: Episodes, reward: RewardFn | None, device: str
 ) -> Replay | None:
     if not episodes or config.offline_share == 0:
         return None
-    return Replay.of(spec, episodes if reward is None else relabel(episodes, reward), device)
+    return Replay.of(spec, episodes if reward is None else relabel(episodes, reward), device, beside=config.data)

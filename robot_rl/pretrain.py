@@ -17,9 +17,9 @@ from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
 from robot_rl.checkpoint import load_agent, resolve, save_checkpoint
 from robot_rl.console import progress_bar
 from robot_rl.data.dataset import Dataset, load_dataset
-from robot_rl.data.episode import Episode
-from robot_rl.data.replay import Batch, Replay, TransitionSource
-from robot_rl.data.reward import RewardRule, relabel, reward_fn
+from robot_rl.data.replay import MEMORY_GB, Batch, Replay, TransitionSource
+from robot_rl.data.reward import RewardFn, RewardRule, reward_fn
+from robot_rl.data.selection import Episodes, Selection
 from robot_rl.data.stats import observation_stats
 from robot_rl.device import DeviceName, pick_device
 from robot_rl.envs import Env, env_spec, make_env
@@ -52,6 +52,7 @@ class PretrainConfig:
     checkpoint_every: int = 5_000  # updates between checkpoints
     log_every: int = 200  # updates between log lines
     device: DeviceName = "auto"  # where to train
+    memory_gb: float = MEMORY_GB  # transitions beyond this lie in a nameless file in the dataset's folder
     threads: int = 1  # torch threads; more rarely helps at these sizes
     resume: bool = False  # go on from the last checkpoint in `out`
     wandb: bool = False  # log to Weights & Biases as well
@@ -83,9 +84,9 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
     device = pick_device(config.device)
     dataset = load_dataset(config.data)
     env = _open_env(config, dataset)
-    training, held_out = (_relabelled(part, env, config) for part in _split(dataset, config))
-    replay = Replay.of(dataset.spec, training, device)
-    probe = Replay.of(dataset.spec, held_out, device) if held_out else None
+    training, held_out = _split(dataset, config, reward_fn(config.reward, env))
+    replay = Replay.of(dataset.spec, training, device, beside=dataset.path, memory_gb=config.memory_gb)
+    probe = Replay.of(dataset.spec, held_out, device, beside=dataset.path) if held_out else None
     agent, sampler, progress = _start(config, dataset, training, device)
     source = _augmented(config, replay, agent, progress)
     log = RunLog(config.out, config, resume_step=agent.updates or None, wandb=config.wandb)
@@ -126,7 +127,7 @@ def _require_finite(scalars: dict[str, float], step: int, config: PretrainConfig
 
 
 def _start(
-    config: PretrainConfig, dataset: Dataset, training: list[Episode], device: str
+    config: PretrainConfig, dataset: Dataset, training: Episodes, device: str
 ) -> tuple[Agent, torch.Generator, dict[str, Tensor] | None]:
     """Agent, sampler, and what a resumed run left beside them."""
     sampler = torch.Generator(device).manual_seed(config.seed)
@@ -162,25 +163,21 @@ def _augmented(
     return source
 
 
-def _split(dataset: Dataset, config: PretrainConfig) -> tuple[list[Episode], list[Episode]]:
-    episodes = list(dataset)
-    if config.successes_only:
-        episodes = [e for e in episodes if e.success]
-        if not episodes:
-            raise ConfigError(
-                f"--successes-only, but none of the {len(dataset)} episodes in {dataset.path} is labelled successful."
-            )
-    count = round(config.holdout * len(episodes))
-    if config.holdout and not 0 < count < len(episodes):
-        raise ConfigError(f"--holdout {config.holdout} of {len(episodes)} episodes leaves nothing on one side.")
-    order = torch.randperm(len(episodes), generator=torch.Generator().manual_seed(config.seed)).tolist()
+def _split(dataset: Dataset, config: PretrainConfig, reward: RewardFn | None) -> tuple[Selection, Selection]:
+    """Episodes to learn from and held-out ones; read from disk whenever they are gone through."""
+    labels = dataset.successes()
+    chosen = [i for i in range(len(dataset)) if labels[i] or not config.successes_only]
+    if not chosen:
+        raise ConfigError(
+            f"--successes-only, but none of the {len(dataset)} episodes in {dataset.path} is labelled successful."
+        )
+    count = round(config.holdout * len(chosen))
+    if config.holdout and not 0 < count < len(chosen):
+        raise ConfigError(f"--holdout {config.holdout} of {len(chosen)} episodes leaves nothing on one side.")
+    order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(config.seed)).tolist()
     held = set(order[:count])
-    return [e for i, e in enumerate(episodes) if i not in held], [episodes[i] for i in sorted(held)]
-
-
-def _relabelled(episodes: list[Episode], env: Env | None, config: PretrainConfig) -> list[Episode]:
-    reward = reward_fn(config.reward, env)
-    return episodes if reward is None else list(relabel(episodes, reward))
+    training = tuple(index for place, index in enumerate(chosen) if place not in held)
+    return Selection(dataset, training, reward), Selection(dataset, tuple(chosen[p] for p in sorted(held)), reward)
 
 
 def _open_env(config: PretrainConfig, dataset: Dataset) -> Env | None:

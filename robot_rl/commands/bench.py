@@ -14,6 +14,7 @@ SUMMARIES = {
     "update": "gradient updates per second, beside a plain implementation and the matrix peak",
     "world-model": "what augmentation adds to an update; time to train the models",
     "small-data": "interactions to a score after pretraining on 10,000 transitions, with all its arms",
+    "data": "importing, loading, examining and sampling: transitions per second and peak memory",
     "serve": "the control tick part by part, beside an empty loop at the same rate",
     "safety": "random command streams against the supervisor: no limit may be broken",
     "server": "round trips to a policy server, beside a bare ZeroMQ echo",

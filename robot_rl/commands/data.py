@@ -1,4 +1,4 @@
-"""`robot-rl data import|info|doctor|frame|export`: logs in, figures, verdicts, pictures and logs out."""
+"""`robot-rl data import|topics|info|doctor|frame|export`: logs in, figures, verdicts, pictures and logs out."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from robot_rl.commands.data_doctor import DOCTOR_HELP, doctor
 from robot_rl.commands.data_export import EXPORT_HELP, export
 from robot_rl.commands.data_frame import FRAME_HELP, frame
+from robot_rl.commands.data_topics import TOPICS_HELP, topics
 from robot_rl.config import nearest, parse
 from robot_rl.console import print_json, progress_bar
 from robot_rl.data.dataset import load_dataset, write_dataset
-from robot_rl.data.doctor import diagnose
 from robot_rl.data.episode import Episode
 from robot_rl.data.formats.log import FormatName, ReadOptions
 from robot_rl.data.formats.registry import open_log
@@ -27,13 +28,12 @@ from robot_rl.errors import ConfigError, DataError
 from robot_rl.spec import Spec
 
 IMPORT_HELP = """Turn a log into a dataset folder. Known formats: LeRobot v2 and v3, RLDS, robomimic HDF5 (also Isaac
-Lab's), robosuite's raw demo.hdf5, D4RL HDF5, Minari folders, rollouts in .npz and sessions recorded by `serve` (MCAP);
---format auto looks inside. Nothing is written unless all of it could be read.
+Lab's), robosuite's raw demo.hdf5, D4RL HDF5, Minari folders, rollouts in .npz, sessions recorded by `serve` (MCAP),
+ROS bags and other MCAP files by a mapping of their topics (`robot-rl data topics`); --format auto looks inside.
+Nothing is written unless all of it could be read.
 
     robot-rl data import demo.hdf5 --out data/lift"""
 INFO_HELP = "Print what a dataset holds: episodes, steps, rate, shapes, ranges, return and success."
-DOCTOR_HELP = """Look for what spoils learning: NaN, dead or saturated dimensions, actions out of bounds, clock faults,
-duplicates, cut or idle episodes, missing labels. Exit status 2 where there is an error, 0 otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,7 @@ class ImportConfig:
     reward_key: str = "rewards"  # D4RL array to take rewards from
     trust_rows: bool = False  # where a log's metadata contradicts its rows, read the rows and note it
     actions: Literal["clip", "refuse"] = "clip"  # what to do with actions beyond the bounds
+    topics: Path | None = None  # ROS bags and foreign MCAP: YAML made by `robot-rl data topics SRC --write FILE`
     replay: bool = False  # robosuite: also replay the actions open loop and count successes
     success: SuccessRule = "auto"  # where labels come from when the rewards don't tell
     json: bool = False  # one JSON object on standard output
@@ -66,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
     """Find the sub-command and run it."""
     verbs: dict[str, Callable[[Sequence[str]], int]] = {
         "import": import_,
+        "topics": topics,
         "info": info,
         "doctor": doctor,
         "frame": frame,
@@ -73,6 +75,7 @@ def main(argv: Sequence[str]) -> int:
     }
     texts = {
         "import": IMPORT_HELP,
+        "topics": TOPICS_HELP,
         "info": INFO_HELP,
         "doctor": DOCTOR_HELP,
         "frame": FRAME_HELP,
@@ -102,6 +105,7 @@ def import_(argv: Sequence[str]) -> int:
         reward_key=config.reward_key,
         replay=config.replay,
         trust_rows=config.trust_rows,
+        topics=config.topics,
     )
     log = open_log(config.source, config.format, options)
     clipper = _Clipper(log.spec, refuse=config.actions == "refuse")
@@ -111,9 +115,12 @@ def import_(argv: Sequence[str]) -> int:
         episodes = labeller.label(episodes)
     with progress_bar(hidden=config.json) as bar:
         task = bar.add_task(f"reading {log.format}", total=log.count, note="")
-        read = list(bar.track(episodes, total=log.count, task_id=task))
-    notes = [*log.notes, *clipper.notes, *([labeller.note] if labeller is not None else [])]
-    dataset = write_dataset(config.out, log.spec, read, origin=str(config.source.name), notes=notes)
+        tracked = bar.track(episodes, total=log.count, task_id=task)
+
+        def notes() -> list[str]:
+            return [*log.notes, *clipper.notes, *([labeller.note] if labeller is not None else [])]
+
+        dataset = write_dataset(config.out, log.spec, tracked, origin=str(config.source.name), notes=notes)
     if config.json:
         print_json(
             {
@@ -122,8 +129,8 @@ def import_(argv: Sequence[str]) -> int:
                 "episodes": dataset.total_episodes,
                 "steps": dataset.total_steps,
                 "env_id": log.spec.env_id,
-                "successes": sum(bool(e.success) for e in read),
-                "notes": notes,
+                "successes": sum(bool(s) for s in dataset.successes()),
+                "notes": list(dataset.notes),
                 "seconds": time.perf_counter() - start,
             }
         )
@@ -146,20 +153,9 @@ def info(argv: Sequence[str]) -> int:
     return 0
 
 
-def doctor(argv: Sequence[str]) -> int:
-    """`robot-rl data doctor DIR`."""
-    config = parse(LookConfig, argv, prog="robot-rl data doctor", description=DOCTOR_HELP)
-    report = diagnose(load_dataset(config.dataset))
-    if config.json:
-        print_json(report.to_dict())
-    else:
-        report.render(Console(highlight=False))
-    return report.exit_status
-
-
 def _labeller(config: ImportConfig, format_name: str, env_id: str) -> SuccessLabeller | None:
     """Labels by observation and replay, where the environment offers them and the log has none."""
-    if config.success == "none" or (config.success == "auto" and format_name in ("robosuite", "minari", "mcap")):
+    if config.success == "none" or (config.success == "auto" and format_name in ("robosuite", "minari", "mcap", "bag")):
         return None
     if can_label(env_id):
         return SuccessLabeller(env_id, config.success)

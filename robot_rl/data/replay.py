@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor
 
 from robot_rl.data.episode import Episode
+from robot_rl.data.row_table import RowTable
 from robot_rl.data.transition import Rows
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.spec import Array, Spec
 
+MEMORY_GB = 2.0  # of logged transitions; more of them lie in a file
 _TERMINATED, _TRUNCATED, _UNSEEN = 1.0, 2.0, 3.0  # values of the `end` column; 0 inside an episode
 
 
@@ -67,25 +70,43 @@ class Replay:
         s, a = spec.obs_dim, spec.action_dim
         self._splits = [s, a, 1, 1, s, 1]  # obs, action, reward, mask, next_obs, end
         self._rows = torch.zeros(capacity, sum(self._splits), device=device)
+        self._device = device
+        self._table: RowTable | None = None  # where the rows lie in a file
         self._usable: Tensor | None = None  # row numbers; None while every row may be drawn
         self._next = 0
         self._size = 0
 
     @staticmethod
-    def of(spec: Spec, episodes: Iterable[Episode], device: str = "cpu") -> Replay:
+    def of(
+        spec: Spec,
+        episodes: Iterable[Episode],
+        device: str = "cpu",
+        *,
+        beside: Path | None = None,
+        memory_gb: float = MEMORY_GB,
+    ) -> Replay:
         """A replay that holds exactly `episodes`.
 
+        Args:
+            spec: Gives the widths.
+            episodes: Consumed one by one.
+            device: Where batches are wanted.
+            beside: Folder for a file of the rows where they exceed `memory_gb`; None keeps them in memory.
+            memory_gb: Most rows kept in memory, GB.
+
         Raises:
-            DataError: If there is none.
+            DataError: If there is none, or the file cannot be written.
         """
-        rows = [_rows_of(episode) for episode in episodes]
-        if not rows:
-            raise DataError("No episodes to learn from.")
-        table = torch.cat(rows)
-        replay = Replay(spec, len(table), device)
-        replay._rows.copy_(table)
-        replay._size = len(table)
-        replay._index()
+        unseen: list[int] = []
+        table = RowTable(_noted(episodes, unseen), beside, memory_gb)
+        replay = Replay(spec, 1, device)
+        replay._table = table if table.in_file else None
+        replay._rows = table.rows if table.in_file else table.rows.to(device)
+        replay.capacity = replay._size = len(table.rows)
+        if unseen:
+            usable = torch.ones(len(table.rows), dtype=torch.bool)
+            usable[unseen] = False
+            replay._usable = torch.nonzero(usable).squeeze(1).to(device)
         return replay
 
     def __len__(self) -> int:
@@ -101,10 +122,13 @@ class Replay:
         count = len(self)
         if count == 0:
             raise DataError("The replay is empty; nothing to draw a batch from.")
-        picked = torch.randint(count, (size,), generator=generator, device=self._rows.device)
+        picked = torch.randint(count, (size,), generator=generator, device=self._device)
         if self._usable is not None:
             picked = self._usable[picked]
-        rows = self._rows.index_select(0, picked)
+        if self._table is None:
+            rows = self._rows.index_select(0, picked)
+        else:
+            rows = self._table.gather(picked.cpu()).to(self._device)
         obs, action, reward, mask, next_obs, _ = rows.split(self._splits, dim=1)
         return Batch(obs, action, reward.squeeze(1), mask.squeeze(1), next_obs)
 
@@ -193,6 +217,17 @@ class Mixture:
             return self.online.sample(size, generator)
         halves = self.offline.sample(first, generator), self.online.sample(size - first, generator)
         return Batch(*(torch.cat(pair) for pair in zip(*halves, strict=True)))
+
+
+def _noted(episodes: Iterable[Episode], unseen: list[int]) -> Iterator[Tensor]:
+    """Rows of each episode; `unseen` gets the places of those without a next observation."""
+    count = 0
+    for episode in episodes:
+        rows = _rows_of(episode)
+        count += len(rows)
+        if rows[-1, -1] == _UNSEEN:
+            unseen.append(count - 1)
+        yield rows
 
 
 def _rows_of(episode: Episode) -> Tensor:

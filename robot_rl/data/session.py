@@ -17,17 +17,15 @@ Messages are JSON with a JSON schema. A NaN or an infinity is null. Files: https
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import msgspec
-from mcap.exceptions import McapError
-from mcap.records import Channel, Footer, Message, Metadata
-from mcap.stream_reader import StreamReader
+from mcap.records import Channel, Chunk, Message, Metadata
 
+from robot_rl.data.mcap_records import McapEnd, mcap_records
 from robot_rl.errors import DataError
 from robot_rl.spec import Entry, Spec
 
@@ -55,7 +53,7 @@ class Session:
     def messages(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Topic and content of every whole message, in order; stops where the file was cut."""
         topics: dict[int, str] = {}
-        for record in records(self.path):
+        for record in mcap_records(self.path, McapEnd()):
             if isinstance(record, Channel):
                 topics[record.id] = record.topic
             elif isinstance(record, Message):
@@ -63,7 +61,10 @@ class Session:
 
     def is_whole(self) -> bool:
         """Whether the file was closed properly, and not cut."""
-        return any(isinstance(record, Footer) for record in records(self.path))
+        end = McapEnd()
+        for _ in mcap_records(self.path, end):
+            pass
+        return not end.reason
 
 
 def open_session(path: Path) -> Session:
@@ -73,41 +74,37 @@ def open_session(path: Path) -> Session:
         DataError: If it is no MCAP file, none of ours, or cut before its first message.
     """
     try:
-        first = next((r for r in records(path) if isinstance(r, Metadata) and r.name == METADATA), None)
+        info = _session_info(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    if first is None:
+    if info is None:
         raise DataError(
             f"{path} holds no metadata '{METADATA}': it is not a session recorded by `robot-rl serve`, or was cut "
-            f"before its first message. ROS recordings cannot be read yet."
+            f"before its first message. Recordings of others are imported with --topics FILE."
         )
-    info = first.metadata
     if info.get("format_version") != str(FORMAT_VERSION):
         raise DataError(
             f"{path} has session version {info.get('format_version')}, this program reads {FORMAT_VERSION}."
         )
-    return Session(path, Spec.from_dict(json.loads(info["spec"])), info)
+    try:
+        return Session(path, Spec.from_dict(json.loads(info["spec"])), info)
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{path}: the session's own metadata is damaged ({error!r}). Copy it again.") from error
 
 
-def records(path: Path) -> Iterator[Any]:
-    """Every whole record of an MCAP file; a cut or damaged end is the end."""
-    with path.open("rb") as file:
-        try:
-            whole = cast("IO[bytes]", _Whole(file))
-            yield from StreamReader(whole, record_size_limit=path.stat().st_size).records
-        except (McapError, EOFError, struct.error, ValueError):
-            return
+def is_session(path: Path) -> bool:
+    """Whether an MCAP file was recorded by `robot-rl serve`; looks at its first records alone."""
+    return _session_info(path) is not None
 
 
-class _Whole:
-    """A file that gives as many bytes as asked or none: the MCAP reader would take half a message for one."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        return data if len(data) == size else b""
+def _session_info(path: Path) -> dict[str, str] | None:
+    """The metadata that our recorder writes before the first message."""
+    for record in mcap_records(path, McapEnd(), chunks=True):
+        if isinstance(record, Metadata) and record.name == METADATA:
+            return record.metadata
+        if isinstance(record, Message | Chunk):
+            return None
+    return None
 
 
 def split(entries: tuple[Entry, ...], values: list[float]) -> dict[str, list[float]]:

@@ -28,7 +28,6 @@ def test_each_format_is_recognised(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("marker", "words"),
     [
-        ("metadata.yaml", "a rosbag2 recording"),
         ("notes.txt", "without Minari's data/metadata.json, LeRobot's meta/info.json, and RLDS's features.json"),
     ],
 )
@@ -40,12 +39,11 @@ def test_folders_that_cannot_be_read_yet_are_named(marker: str, words: str, tmp_
 
 
 def test_recordings_and_unknown_hdf5_are_named(tmp_path: Path) -> None:
-    (tmp_path / "x.bag").write_bytes(b"")
-    with pytest.raises(DataError, match="a ROS recording"):
-        detect(tmp_path / "x.bag")
     (tmp_path / "x.mcap").write_bytes(b"")
-    with pytest.raises(DataError, match="not a session recorded by `robot-rl serve`"):
+    with pytest.raises(DataError, match="cannot be read as MCAP: it ends in the middle of a record"):
         open_log(tmp_path / "x.mcap", "auto", ReadOptions())
+    with pytest.raises(DataError, match="not a session recorded by `robot-rl serve`"):
+        open_log(tmp_path / "x.mcap", "mcap", ReadOptions())
     with h5py.File(tmp_path / "x.hdf5", "w") as file:
         file["images"] = [1]
     with pytest.raises(DataError, match=r"of no known kind.*there are: images"):

@@ -9,7 +9,8 @@ import pytest
 
 from robot_rl.cli import main
 from robot_rl.data.dataset import write_dataset
-from robot_rl.data.doctor import Report, diagnose
+from robot_rl.data.doctor.diagnose import diagnose
+from robot_rl.data.doctor.report import Report
 from robot_rl.data.episode import Episode
 from tests.data.made import SPEC, make_episode
 

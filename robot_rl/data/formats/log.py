@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from robot_rl.data.episode import Episode
 from robot_rl.spec import Spec
 
-FormatName = Literal["auto", "robomimic", "robosuite", "d4rl", "minari", "mcap", "lerobot", "rlds", "npz"]
+FormatName = Literal["auto", "robomimic", "robosuite", "d4rl", "minari", "mcap", "lerobot", "rlds", "npz", "bag"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class ReadOptions:
         reward_key: D4RL array to take rewards from.
         replay: Replay raw robosuite actions open loop and note how many succeed.
         trust_rows: Read what the rows hold where the log's metadata contradicts them, and note it.
+        topics: YAML that maps a recording's topics to observation and action.
     """
 
     env: str = ""
@@ -31,6 +33,7 @@ class ReadOptions:
     reward_key: str = "rewards"
     replay: bool = False
     trust_rows: bool = False
+    topics: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import h5py
 
+from robot_rl.data.bags.recording import recordings_in
+from robot_rl.data.formats.bag import read_bag
 from robot_rl.data.formats.d4rl import read_d4rl
 from robot_rl.data.formats.hdf5 import group, listing, numbered_groups, opened
 from robot_rl.data.formats.lerobot import read_lerobot
@@ -18,6 +20,7 @@ from robot_rl.data.formats.rlds import read_rlds
 from robot_rl.data.formats.rlds_files import is_rlds
 from robot_rl.data.formats.robomimic import read_robomimic
 from robot_rl.data.formats.robosuite_raw import read_robosuite
+from robot_rl.data.session import is_session
 from robot_rl.errors import DataError
 
 READERS: dict[str, Callable[[Path, ReadOptions], ImportedLog]] = {
@@ -29,8 +32,8 @@ READERS: dict[str, Callable[[Path, ReadOptions], ImportedLog]] = {
     "lerobot": read_lerobot,
     "rlds": read_rlds,
     "npz": read_npz,
+    "bag": read_bag,
 }
-_LATER = (("metadata.yaml", "a rosbag2 recording"),)
 
 
 def open_log(path: Path, format_name: FormatName, options: ReadOptions) -> ImportedLog:
@@ -52,14 +55,16 @@ def detect(path: Path) -> str:
     """
     if path.is_dir():
         return _detect_folder(path)
-    if path.suffix in (".mcap", ".npz"):
-        return path.suffix.removeprefix(".")
+    if path.suffix == ".mcap":
+        return "mcap" if is_session(path) else "bag"
+    if path.suffix in (".db3", ".bag"):
+        return "bag"
+    if path.suffix == ".npz":
+        return "npz"
     if ".tfrecord" in path.name:
         return "rlds"
     if path.suffix in (".parquet", ".jsonl", ".mp4"):
         raise DataError(f"{path} is a part of a LeRobot dataset; give the folder that holds its 'meta' and 'data'.")
-    if path.suffix in (".db3", ".bag"):
-        raise DataError(f"{path} is a ROS recording, which cannot be read yet. Known: {', '.join(READERS)}.")
     return _detect_hdf5(path)
 
 
@@ -70,9 +75,9 @@ def _detect_folder(path: Path) -> str:
         return "lerobot"
     if is_rlds(path) or any(is_rlds(p) for p in path.iterdir() if p.is_dir()):
         return "rlds"
-    for marker, name in _LATER:
-        if (path / marker).is_file():
-            raise DataError(f"{path} is {name}, which cannot be read yet. Known: {', '.join(READERS)}.")
+    recordings = recordings_in(path)
+    if recordings and not any(r.suffix == ".mcap" and is_session(r) for r in recordings):
+        return "bag"
     logs = sorted(f.name for f in path.iterdir() if f.suffix in (".hdf5", ".h5", ".npz", ".mcap", ".db3", ".bag"))
     if logs:
         raise DataError(f"{path} is a folder of logs: {', '.join(logs[:6])}. Give one of these files.")
