@@ -152,7 +152,7 @@ def _episodes(obs_dim: int, action_dim: int, transitions: int) -> Iterator[Episo
     for index in range(transitions // EPISODE_STEPS):
         yield Episode(
             observations=rng.standard_normal((EPISODE_STEPS + 1, obs_dim), np.float32),
-            actions=rng.uniform(-0.9, 0.9, (EPISODE_STEPS, action_dim)),
+            actions=rng.uniform(-0.9, 0.9, (EPISODE_STEPS, action_dim)).astype(np.float32),
             rewards=rng.standard_normal(EPISODE_STEPS, np.float32),
             source=f"bench:{index}",
         )

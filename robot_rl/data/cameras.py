@@ -98,7 +98,7 @@ def refs_from_json(text: str) -> tuple[CameraRef, ...]:
     """
     try:
         rows = cast("list[dict[str, Any]]", json.loads(text))
-        return tuple(CameraRef(**{**row, "shape": tuple(row["shape"])}) for row in rows)
+        return tuple(CameraRef(**cast("Any", row | {"shape": tuple(row["shape"])})) for row in rows)
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"An episode's cameras cannot be read ({error!r}). Import the logs again.") from error
 

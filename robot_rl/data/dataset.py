@@ -67,7 +67,7 @@ class Dataset:
         """Where each episode's pictures are, without reading its numbers."""
         with _opened(self.path / "data" / "main_data.hdf5") as file:
             for index in range(self.total_episodes):
-                group = file.get(f"episode_{index}")
+                group = cast("Any", file.get(f"episode_{index}"))
                 text = "[]" if group is None else group.attrs.get(CAMERAS_KEY, "[]")
                 yield refs_from_json(str(text))
 

@@ -12,7 +12,7 @@ import tempfile
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -68,7 +68,7 @@ class RowTable:
         if self._file is None:
             return self.rows.index_select(0, picked)
         out = torch.empty(len(picked), self.rows.shape[1])
-        block = memoryview(out.numpy()).cast("B")
+        block = memoryview(cast("Any", out.numpy())).cast("B")
         width = 4 * self.rows.shape[1]
         for place, row in enumerate(picked.tolist()):
             os.preadv(self._file, [block[place * width : (place + 1) * width]], row * width)
@@ -88,7 +88,7 @@ def _unnamed(beside: Path) -> IO[bytes]:
 def _write(file: IO[bytes], pieces: list[Tensor], beside: Path) -> None:
     try:
         for rows in pieces:
-            file.write(memoryview(rows.contiguous().numpy()).cast("B"))
+            file.write(memoryview(cast("Any", rows.contiguous().numpy())).cast("B"))
     except OSError as error:
         raise DataError(
             f"Transitions cannot be written to {beside} ({error.strerror}). Make room there, or raise --memory-gb."

@@ -28,13 +28,14 @@ class Video:
     def __init__(self, path: Path) -> None:
         try:
             import av  # noqa: PLC0415 - an extra
+            from av.error import FFmpegError  # noqa: PLC0415
         except ImportError as error:
             raise DataError(f"Videos need PyAV ({error}). Install it: pip install 'robot-rl[formats]'.") from error
-        self.path, self._error = path, av.FFmpegError
+        self.path, self._error = path, FFmpegError
         try:
             self._container = av.open(str(path))
             self._stream: Any = self._container.streams.video[0]
-        except (av.FFmpegError, IndexError, ValueError, OSError) as error:
+        except (FFmpegError, IndexError, ValueError, OSError) as error:
             raise DataError(f"{path} cannot be read as a video ({error}). Copy or download it again.") from error
         rate = self._stream.average_rate
         self._period = 1 / float(rate) if rate else 1 / 30

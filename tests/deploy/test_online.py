@@ -82,6 +82,8 @@ class FakeLink:
         self._policies, self._reasons = [policy], reasons
         self.published: list[np.ndarray] = []
 
+    refusal = ""
+
     @property
     def stopped(self) -> bool:
         return len(self.published) == 12

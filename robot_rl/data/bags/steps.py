@@ -93,10 +93,11 @@ def _runs(good: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 def _episode(times: Floats, values: dict[str, Floats], mapping: TopicMap, success: bool | None, where: str) -> Episode:
     actions = np.hstack([values[f"action.{k}"] for k in mapping.action])[:-1]
+    rewards = np.zeros(len(actions)) if mapping.reward is None else values["reward"][1:, 0]
     return Episode(
-        observations=np.hstack([values[f"observation.{k}"] for k in mapping.observation]),
-        actions=actions,
-        rewards=np.zeros(len(actions)) if mapping.reward is None else values["reward"][1:, 0],
+        observations=np.hstack([values[f"observation.{k}"] for k in mapping.observation]).astype(np.float32),
+        actions=actions.astype(np.float32),
+        rewards=rewards.astype(np.float32),
         success=success,
         timestamps=times,
         source=f"{where}:{times[0]:.2f} to {times[-1]:.2f} s",

@@ -28,7 +28,7 @@ def check_metadata(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _groups(dataset: Dataset, file: h5py.File) -> Iterator[Finding]:
-    stored = sum(name.startswith("episode_") for name in file)
+    stored = sum(str(name).startswith("episode_") for name in file)
     if stored != dataset.total_episodes:
         what = f"the metadata count {dataset.total_episodes} episodes, the file holds {stored}"
         yield Finding(severity="error", check="counts", what=what, remedy=_AGAIN)

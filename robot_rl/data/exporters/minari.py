@@ -28,10 +28,10 @@ def export_minari(dataset: Dataset, out: Path, dataset_id: str) -> list[str]:
     name = re.sub(r"[^A-Za-z0-9]+", "-", dataset.path.name).strip("-").lower() or "dataset"
     chosen = dataset_id or f"robot-rl/{name}-v0"
     try:
-        space, _, version = parse_dataset_id(chosen)
+        space, _, _ = parse_dataset_id(chosen)
     except (ValueError, TypeError) as error:
         raise DataError(f"'{chosen}' is no Minari id; write NAMESPACE/NAME-vVERSION, such as door/human-v0.") from error
-    if space is None or version is None or ".." in chosen:
+    if space is None or not re.search(r"-v\d+$", chosen) or ".." in chosen:
         raise DataError(f"'{chosen}' is no full Minari id; write NAMESPACE/NAME-vVERSION, such as door/human-v0.")
     with whole(out) as work:
         folder = work / chosen

@@ -115,7 +115,8 @@ def _split(info: LeRobotInfo, rows: Rows, options: ReadOptions) -> dict[int, Pla
 
 def _episodes(info: LeRobotInfo, columns: Columns, places: dict[int, Place], pictures: Cameras) -> Iterator[Episode]:
     wanted = [*columns.obs_keys, *columns.action_keys, "timestamp", _REWARD, _SUCCESS, _DONE, _TERMINATED]
-    file, table = None, None
+    file: Path | None = None
+    table: Any = None
     for index, place in places.items():
         if place.file != file:
             file, table = place.file, read_columns(place.file, wanted)

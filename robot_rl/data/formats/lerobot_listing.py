@@ -49,7 +49,8 @@ def listed_episodes(info: LeRobotInfo, seen: Contradictions) -> dict[int, Listed
     rows = _rows_v3(info, seen) if info.major >= 3 else _rows_v2(info, seen)
     found: dict[int, Listed] = {}
     for row, where in rows:
-        index, length = row.get("episode_index"), row.get("length")
+        index: Any = row.get("episode_index")
+        length: Any = row.get("length")
         if not _whole(index):
             raise DataError(f"{where}: episode_index is {index!r}; expected a whole number. Download it again.")
         if length is not None and not _whole(length):

@@ -61,8 +61,8 @@ def read_npz(path: Path, options: ReadOptions) -> ImportedLog:
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
+            file: Any = np.load(stream, allow_pickle=False)
+            if not hasattr(file, "files"):
                 raise DataError(f"{path} holds one array, not rollouts.")
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:

@@ -210,7 +210,7 @@ def _episode(steps: _Steps, number: int, *, drop: bool) -> Episode:
     return Episode(
         observations=obs if drop else np.vstack([obs, obs[-1:]]),
         actions=actions,
-        rewards=rewards,
+        rewards=rewards.astype(np.float32),
         terminated=terminated,
         truncated=not terminated,
         final_observed=drop or terminated,  # what follows a terminal step is never used

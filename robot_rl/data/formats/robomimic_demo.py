@@ -69,7 +69,7 @@ def find_observed(demo: Any, path: Path, keys: tuple[str, ...], notes: list[str]
             f"{path}: no two-dimensional observation {', '.join(missing)} in '{obs.name}'; there are: "
             f"{_some([f'{k} {a.shape}' for k, a in found.items()]) or 'nothing'}."
         )
-    return Observed(chosen, states=obs.name.endswith("/states"))
+    return Observed(chosen, states=str(obs.name).endswith("/states"))
 
 
 def read_observed(demo: Any, path: Path, observed: Observed, steps: int) -> tuple[Floats, bool]:
