@@ -17,8 +17,8 @@ from robot_rl.data.dataset import write_dataset
 from robot_rl.data.episode import Episode
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import ConfigError
+from robot_rl.experts import make_expert
 from sim.demonstrate import demonstrate, demonstrations
-from sim.experts import make_expert
 
 DESCRIPTION = """\
 Make demonstrations in simulation with a scripted expert.

@@ -11,9 +11,9 @@ from robot_rl.data.dataset import load_dataset
 from robot_rl.data.episode import Episode
 from robot_rl.envs import Env, env_spec
 from robot_rl.errors import ConfigError, EnvError
+from robot_rl.experts import make_expert
 from sim.commands.record import main
 from sim.demonstrate import demonstrate, demonstrations
-from sim.experts import make_expert
 from sim.named import Named, axes, nearest_angle, pointing_down, turn_between
 
 Make = Callable[[str], Env]
