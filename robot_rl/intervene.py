@@ -27,8 +27,8 @@ class Pilot(Protocol):
         """An episode begins with `obs`, (S,); `seed` is what it was reset with."""
         ...
 
-    def command(self, obs: Array) -> Array | None:
-        """Action, (A,), to execute in place of the policy's; None leaves this step to the policy."""
+    def command(self, obs: Array, asked: Array) -> Array | None:
+        """Action, (A,), to execute in place of `asked`, the policy's; None leaves this step to the policy."""
         ...
 
 
@@ -53,7 +53,7 @@ class Intervened(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Array) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Execute the pilot's action where there is one, else `action`."""
-        own = self._pilot.command(self._obs)
+        own = self._pilot.command(self._obs, action)
         self._obs, reward, terminated, truncated, info = self.env.step(action if own is None else own)
         if own is not None:
             info = {"executed_action": own} | info | {"intervention": True}  # a supervisor's word on it comes first
@@ -91,8 +91,9 @@ class ScriptedPilot:
         self._expert.reset(of_expert)
         self._left = int(self._rng.integers(self._steps)) if self._rng.random() < self.share else 0
 
-    def command(self, obs: Array) -> Array | None:
+    def command(self, obs: Array, asked: Array) -> Array | None:
         """The expert's action during a takeover."""
+        del asked
         action = self._expert.act(obs)
         share = self.share
         self.interactions += 1
