@@ -38,10 +38,10 @@ class KeyDecoder:
         block, self._rest = self._rest + data, b""
         found: list[str] = []
         while block:
-            if block in (b"\x1b", b"\x1b[", b"\x1bO"):
+            size = _size(block)
+            if size == 0:
                 self._rest = block
                 break
-            size = _size(block)
             name = _NAMES.get(block[:size], block[:size].decode("latin-1") if size == 1 else "")
             if name:
                 found.append(name)
@@ -51,17 +51,16 @@ class KeyDecoder:
     def flush(self) -> list[str]:
         """What was kept, now that nothing followed."""
         rest, self._rest = self._rest, b""
-        return ["esc"] if rest else []
+        return ["esc"] if rest == b"\x1b" else []
 
 
 def _size(block: bytes) -> int:
-    """Length of the first key, bytes; longer sequences (F-keys, Alt) are taken whole, and mean nothing."""
+    """Length of the first key, bytes, 0 where its end is still to come; F-keys and such are taken whole."""
+    if block == b"\x1b":
+        return 0
     if block[:1] != b"\x1b" or block[1:2] not in (b"[", b"O"):
         return 1
-    for i in range(2, len(block)):
-        if 0x40 <= block[i] <= 0x7E:
-            return i + 1
-    return len(block)
+    return next((i + 1 for i in range(2, len(block)) if 0x40 <= block[i] <= 0x7E), 0)
 
 
 @contextlib.contextmanager

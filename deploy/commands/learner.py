@@ -32,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
     )
     if config.intervene_share:
         raise ConfigError(
-            f"--intervene-share {config.intervene_share:g} is for whoever acts: give it to `robot-rl actor --teleop scripted`."
+            f"--intervene-share {config.intervene_share:g} is for whoever acts: give it to `robot-rl actor --teleop "
+            f"scripted`."
         )
     stop = threading.Event()
     with interrupt_sets(stop):

@@ -52,6 +52,11 @@ class Seat:
     hear: Callable[[str], None]
     help: str
 
+    def poll(self) -> None:
+        """Look at the device while nothing is driven."""
+        if isinstance(self.pilot, HandPilot):
+            self.pilot.listen()
+
     def take_words(self) -> list[str]:
         """Words that are not about driving, since the last call."""
         return self.pilot.take_words() if isinstance(self.pilot, HandPilot) else list(self.words.take())

@@ -67,6 +67,11 @@ class HandPilot:
             self._drive.begin(obs, asked)
         return self._drive.action(obs, self._speed * reading.axes, first=self._first, closed=self._closed)
 
+    def listen(self) -> None:
+        """Hear words while nothing is driven; those about driving mean nothing then."""
+        said = (*self._device.read().words, *self._words.take())
+        self._unused += [word for word in said if word not in (GRIP, TAKE)]
+
     def take_words(self) -> list[Word]:
         """Words that are not about driving, since the last call."""
         said, self._unused = self._unused, []

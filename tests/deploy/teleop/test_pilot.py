@@ -57,7 +57,7 @@ def test_a_target_never_runs_away_from_a_joint_that_is_held() -> None:
     drive.begin(obs, np.zeros(8, np.float32))
     for _ in range(200):
         action = drive.action(obs, axes(z=1.0), first=6, closed=None)  # y and z would be joints 8 and 9
-        np.testing.assert_allclose(action[:7], 0.2, atol=1e-6)
+        np.testing.assert_allclose(action[:6], 0.2, atol=1e-6)
         action = drive.action(obs, axes(x=1.0), first=6, closed=None)
     assert action[6] == pytest.approx(0.2 + LEAD_RAD)
     assert not drive.closed(np.array([0.0] * 7 + [0.06]))
