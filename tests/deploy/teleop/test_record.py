@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -92,7 +93,7 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
     lost.drop()
     lost.log.truncate(1)
     lost.close()
-    with pytest.raises(RecorderError, match="counts 3 steps.*holds 1"):
+    with pytest.raises(RecorderError, match=r"counts 3 steps.*holds 1"):
         Recording(tmp_path / "g", make_spec(), resume=True)
 
 
@@ -158,10 +159,8 @@ class Typist:
 
     def _read(self) -> None:
         if select.select([self.master], [], [], 0.1)[0]:
-            try:
+            with contextlib.suppress(OSError):  # the other end is gone
                 self.said += os.read(self.master, 65536).decode().replace("\r\n", "\n")
-            except OSError:  # the other end is gone
-                pass
 
 
 def log_length(out: Path, spec: Spec) -> int:
