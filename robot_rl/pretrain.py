@@ -48,7 +48,9 @@ class PretrainConfig:
     eval_episodes: int = 10  # episodes per evaluation
     holdout: float = 0.0  # share of episodes kept out of training to measure the action error
     successes_only: bool = False  # train on the episodes labelled successful
-    reward: RewardRule = "logged"  # or what observations show: "goal" -1 until it is met, "progress" from -1 to 0
+    reward: RewardRule = (
+        "logged"  # or what observations show: "goal" (-1 until met), "progress" (-1 to 0), "classifier:RUN"
+    )
     checkpoint_every: int = 5_000  # updates between checkpoints
     log_every: int = 200  # updates between log lines
     device: DeviceName = "auto"  # where to train

@@ -60,7 +60,9 @@ class ActorConfig:
     name: str = "actor"  # shown at the learner
     seed: int = 0  # of episodes and exploration; give each actor its own
     episode_steps: int | None = None  # time limit of episodes; default the environment's
-    reward: RewardRule = "logged"  # or what observations show: "goal", "progress"; as the learner has it
+    reward: RewardRule = (
+        "logged"  # or what observations show: "goal", "progress", "classifier:RUN"; as the learner has it
+    )
     noise_memory: float = 0.0  # correlation of successive exploration noise, [0, 1); 0.9 suits rates of 50 Hz and more
     teleop: TeleopName | None = None  # with which a person takes over; "scripted": the environment's expert
     intervene_share: float = 0.0  # with --teleop scripted: share of the steps taken over, in [0, 1]
