@@ -17,9 +17,17 @@ ESCAPE_S = 0.05  # an arrow's bytes follow each other faster; a person's Esc sta
 
 HearFn = Callable[[str], None]
 
-_NAMES = {b"\x1b[C": "right", b"\x1b[D": "left", b"\x1b[A": "up", b"\x1b[B": "down", b"\x1b": "esc"}
-_NAMES |= {b"\x1bO" + code[2:]: name for code, name in _NAMES.items() if len(code) == 3}  # application mode
-_NAMES |= {b" ": "space", b"\t": "tab", b"\r": "enter", b"\n": "enter", b"\x7f": "backspace"}
+_ARROWS = {b"C": "right", b"D": "left", b"A": "up", b"B": "down"}
+_NAMES = {
+    **{b"\x1b[" + letter: name for letter, name in _ARROWS.items()},
+    **{b"\x1bO" + letter: name for letter, name in _ARROWS.items()},  # application mode
+    b"\x1b": "esc",
+    b" ": "space",
+    b"\t": "tab",
+    b"\r": "enter",
+    b"\n": "enter",
+    b"\x7f": "backspace",
+}
 
 
 class KeyDecoder:

@@ -86,7 +86,7 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
     device = pick_device(config.device)
     dataset = load_dataset(config.data)
     env = _open_env(config, dataset)
-    training, held_out = _split(dataset, config, reward_fn(config.reward, env))
+    training, held_out = _split(dataset, config, reward_fn(config.reward, env, dataset.spec))
     replay = Replay.of(dataset.spec, training, device, beside=dataset.path, memory_gb=config.memory_gb)
     probe = Replay.of(dataset.spec, held_out, device, beside=dataset.path) if held_out else None
     agent, sampler, progress = _start(config, dataset, training, device)

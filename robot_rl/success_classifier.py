@@ -52,8 +52,8 @@ class ClassifierConfig:
     def __post_init__(self) -> None:
         if self.success_frames < 1 or self.margin < 0 or self.steps < 1 or self.batch_size < 1:
             raise ConfigError(
-                f"--success-frames {self.success_frames}, --margin {self.margin}, --steps {self.steps} and --batch-size "
-                f"{self.batch_size} must be at least 1, 0, 1 and 1."
+                f"--success-frames {self.success_frames}, --margin {self.margin}, --steps {self.steps} and "
+                f"--batch-size {self.batch_size} must be at least 1, 0, 1 and 1."
             )
 
 

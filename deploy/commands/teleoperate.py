@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -106,7 +106,7 @@ def sit(
             seat,
             arm=arm,
             recording=recording,
-            plan=SittingPlan(**(vars(plan) | {"rate_hz": spec.rate_hz if by_hand and arm is None else 0.0})),
+            plan=replace(plan, rate_hz=spec.rate_hz if by_hand and arm is None else 0.0),
             stop=stop,
             say=lambda text: console.print(text, markup=False),
         )

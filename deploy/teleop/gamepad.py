@@ -77,8 +77,8 @@ class Gamepad:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
         os.environ.setdefault("SDL_JOYSTICK_ALLOW_BACKGROUND_EVENTS", "1")  # there is no window to have the focus
         try:
-            import pygame  # noqa: PLC0415 - an optional dependency
-            from pygame._sdl2 import controller  # noqa: PLC0415
+            import pygame  # noqa: PLC0415 - an optional dependency  # pyright: ignore[reportMissingImports]
+            from pygame._sdl2 import controller  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise missing_package("gamepad", "pygame-ce", error) from error
         pygame.display.init()

@@ -56,7 +56,7 @@ class SpaceMouse:
             ConfigError: If `hidapi` or the mouse is missing, or may not be opened.
         """
         try:
-            import hid  # noqa: PLC0415 - an optional dependency
+            import hid  # noqa: PLC0415 - an optional dependency  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise missing_package("spacemouse", "hidapi", error) from error
         found: list[dict[str, Any]] = [info for info in hid.enumerate() if is_space_mouse(info)]

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
-import re
-import select
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +21,7 @@ from robot_rl.data.transition import Rows, Success, transition_dtype
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import ConfigError, RecorderError
 from robot_rl.spec import Spec
+from tests.deploy.teleop.typist import Typist
 from tests.learning.made import make_spec
 
 ENV = "Pendulum-v1"
@@ -126,41 +122,6 @@ def test_the_scripted_expert_records_on_an_arm(tmp_path: Path, capsys: pytest.Ca
 
 
 # The command, at a terminal
-
-
-class Typist:
-    """`robot-rl` on a pseudo-terminal."""
-
-    def __init__(self, *words: object) -> None:
-        self.master, slave = pty.openpty()
-        command = [sys.executable, "-P", "-m", "robot_rl.cli", *map(str, words)]
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave)
-        os.close(slave)
-        self.said = ""
-
-    def until(self, pattern: str) -> None:
-        """Read until it says so."""
-        deadline = time.monotonic() + 240
-        while not re.search(pattern, self.said):
-            assert time.monotonic() < deadline, self.said
-            self._read()
-            assert self.process.poll() is None or re.search(pattern, self.said), self.said
-        self.said = re.split(pattern, self.said, maxsplit=1)[1]
-
-    def type(self, keys: bytes) -> None:
-        os.write(self.master, keys)
-
-    def end(self) -> int:
-        while self.process.poll() is None:
-            self._read()
-        self._read()
-        os.close(self.master)
-        return self.process.returncode
-
-    def _read(self) -> None:
-        if select.select([self.master], [], [], 0.1)[0]:
-            with contextlib.suppress(OSError):  # the other end is gone
-                self.said += os.read(self.master, 65536).decode().replace("\r\n", "\n")
 
 
 def log_length(out: Path, spec: Spec) -> int:
