@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from deploy.arm_env import ArmEnv
 from deploy.arms.config import load_arm
 from deploy.station import Station, keys, signals, socket_at
+from deploy.teleop.view import Viewed
 from deploy.terminal import HearFn, listening
 from robot_rl.envs import Env, make_env
 from robot_rl.errors import ConfigError
 
 
 def open_place(
-    env_id: str, arm: str, *, station: Station, episode_steps: int | None = None, paced: bool = False
+    env_id: str,
+    arm: str,
+    *,
+    station: Station,
+    episode_steps: int | None = None,
+    paced: bool = False,
+    view: bool = False,
 ) -> tuple[Env, ArmEnv | None]:
     """The environment to step; the second is the same where it is an arm.
 
@@ -25,18 +33,21 @@ def open_place(
         station: The operator's.
         episode_steps: Time limit; None for the environment's own.
         paced: Let a simulated arm keep its control rate.
+        view: Show the environment in a window.
 
     Raises:
-        ConfigError: If neither is named.
+        ConfigError: If neither is named, or there is nothing to view.
         ArmError, EnvError: If it cannot be opened.
     """
     if arm:
+        if view:
+            raise ConfigError(f"--view shows an environment, and --arm {arm} has no picture: leave one of them out.")
         found = ArmEnv(load_arm(arm), env_id=env_id, episode_steps=episode_steps, paced=paced, station=station)
         return found, found
     if not env_id:
         raise ConfigError("Say where to act: an environment's id or --arm NAME.")
-    limit = {} if episode_steps is None else {"max_episode_steps": episode_steps}
-    return make_env(env_id, **limit), None
+    options: dict[str, Any] = {} if episode_steps is None else {"max_episode_steps": episode_steps}
+    return (Viewed(make_env(env_id, render_mode="rgb_array", **options)) if view else make_env(env_id, **options)), None
 
 
 @contextmanager

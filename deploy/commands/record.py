@@ -29,7 +29,7 @@ and seed make the same dataset. There are experts for robosuite/Lift-v1, robosui
 
 By hand, in any environment or on an arm:
 
-    robot-rl record robosuite/Lift-v1 --teleop gamepad --out data/lift
+    robot-rl record robosuite/Lift-v1 --teleop gamepad --view --out data/lift
     robot-rl record --arm franka_fr3 --teleop spacemouse --out data/reach
 
 Right arrow keeps the episode and goes on, left arrow does it again, y and n label and keep it, Esc ends (the
@@ -45,6 +45,7 @@ class RecordCommand(RecordConfig):
     env_id: Annotated[str, tyro.conf.Positional] = ""  # Gymnasium id, such as robosuite/Lift-v1
     arm: str = ""  # record on this arm: name in hardware_configs/, or a .yaml file; needs --teleop
     teleop: TeleopName | None = None  # the device of whoever drives; "scripted": the expert in a person's place
+    view: bool = False  # show the environment in a window
     socket: Path | None = None  # with --arm: Unix socket for `robot-rl operator`
     resume: bool = False  # go on with an interrupted recording by hand
 
@@ -54,8 +55,10 @@ def main(argv: Sequence[str]) -> int:
     config = parse(RecordCommand, argv, prog="robot-rl record", description=DESCRIPTION)
     check(config)
     if config.teleop is None:
-        if config.arm or config.resume or config.socket:
-            raise ConfigError("--arm, --socket and --resume are for recording by hand: name the device by --teleop.")
+        if config.arm or config.resume or config.socket or config.view:
+            raise ConfigError(
+                "--arm, --view, --socket and --resume are for recording by hand: name the device by --teleop."
+            )
         if not config.env_id:
             raise ConfigError("Say where to record: an environment's id, such as robosuite/Lift-v1.")
         return record(config)
@@ -74,6 +77,7 @@ def _by_hand(config: RecordCommand, teleop: TeleopName) -> int:
         noise=config.noise,
         seed=config.seed,
         episode_steps=config.episode_steps,
+        view=config.view,
         socket=config.socket,
     )
     plan = SittingPlan(

@@ -28,7 +28,7 @@ from robot_rl.intervene import Intervened
 DESCRIPTION = """\
 Drive an environment, or an arm behind its safety supervisor, by hand; nothing is kept.
 
-    robot-rl teleoperate robosuite/Lift-v1 --teleop gamepad
+    robot-rl teleoperate robosuite/Lift-v1 --teleop gamepad --view
     robot-rl teleoperate --arm franka_fr3 --teleop spacemouse
 
 Keys, whatever the device: right arrow next episode, left arrow again, Esc end. On an arm s and space are the
@@ -46,6 +46,7 @@ class DriveConfig:
     noise: float = 0.0  # of the scripted expert; 1 is full scale
     seed: int = 0  # episode i starts from seed + i
     episode_steps: int | None = None  # time limit, control steps; default the environment's
+    view: bool = False  # show the environment in a window
     socket: Path | None = None  # with --arm: Unix socket for `robot-rl operator`
 
 
@@ -88,7 +89,12 @@ def sit(
     station.ending = stop
     with ExitStack() as stack:
         env, arm = open_place(
-            config.env_id, config.arm, station=station, episode_steps=config.episode_steps, paced=by_hand
+            config.env_id,
+            config.arm,
+            station=station,
+            episode_steps=config.episode_steps,
+            paced=by_hand,
+            view=config.view,
         )
         stack.callback(env.close)
         spec = env_spec(env)

@@ -74,7 +74,8 @@ class Gamepad:
             ConfigError: If `pygame-ce` or the gamepad is missing.
         """
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+        if not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
         os.environ.setdefault("SDL_JOYSTICK_ALLOW_BACKGROUND_EVENTS", "1")  # there is no window to have the focus
         try:
             import pygame  # noqa: PLC0415 - an optional dependency  # pyright: ignore[reportMissingImports]
