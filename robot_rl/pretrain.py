@@ -27,7 +27,6 @@ from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.run import RunLog
-from robot_rl.spec import Spec
 from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented
 
 
