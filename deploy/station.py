@@ -14,18 +14,14 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import select
 import signal
 import socket
-import sys
-import termios
 import threading
 import time
-import tty
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
+from deploy.terminal import HearFn, listening
 from robot_rl.errors import ConfigError, RobotRLError
 
 POLL_S = 0.1  # longest time until a thread here notices the end
@@ -84,6 +80,23 @@ class Station:
         """Time since the last sign of life, s; infinite before the first."""
         return now_s - self._last_beat
 
+    def hear(self, key: str) -> None:
+        """A key was pressed, whatever it means."""
+        self.beat()
+        match key:
+            case "s" | "space":
+                self.press("key")
+            case "a":
+                self.ask_to_arm()
+            case "g":
+                self.go()
+            case "y" | "n":
+                self.judge(success=key == "y")
+            case "q":
+                self.ending.set()
+            case _:
+                pass
+
     def obey(self, line: str) -> str:
         """Carry out one line of the socket's language; returns the answer."""
         match line.strip():
@@ -125,24 +138,15 @@ def signals(station: Station) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def keys(station: Station) -> Generator[None]:
-    """Listen to the keyboard while open; does nothing where there is no terminal."""
-    if not sys.stdin.isatty():
+def keys(station: Station, also: HearFn = lambda _key: None) -> Generator[None]:
+    """Listen to the keyboard while open, and pass each key on to `also`; does nothing where there is no terminal."""
+
+    def hear(key: str) -> None:
+        station.hear(key)
+        also(key)
+
+    with listening(hear, gone=station.ending.set):  # without a terminal nobody could press a key any more
         yield
-        return
-    terminal = sys.stdin.fileno()
-    before: list[Any] = termios.tcgetattr(terminal)
-    end = threading.Event()
-    thread = threading.Thread(target=_listen_to_keys, args=(station, terminal, end), name="keys", daemon=True)
-    tty.setcbreak(terminal)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
-        with contextlib.suppress(termios.error):  # the terminal may be gone
-            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
 
 @contextlib.contextmanager
@@ -193,34 +197,6 @@ def tell(path: Path, line: str, timeout_s: float = 1.0) -> str:
         raise RobotRLError(
             f"Nobody answers at {path}: {error}. Is `robot-rl serve --socket {path}` running?"
         ) from error
-
-
-def _listen_to_keys(station: Station, terminal: int, end: threading.Event) -> None:
-    while not end.is_set():
-        ready, _, _ = select.select([terminal], [], [], POLL_S)
-        if not ready:
-            continue
-        try:
-            key = os.read(terminal, 1)
-        except OSError:
-            key = b""
-        if not key:  # the terminal is gone: nobody could press a key any more
-            station.ending.set()
-            return
-        station.beat()
-        match key:
-            case b"s" | b" ":
-                station.press("key")
-            case b"a":
-                station.ask_to_arm()
-            case b"g":
-                station.go()
-            case b"y" | b"n" as key:
-                station.judge(success=key == b"y")
-            case b"q":
-                station.ending.set()
-            case _:
-                pass
 
 
 def _answer(station: Station, server: socket.socket, end: threading.Event) -> None:

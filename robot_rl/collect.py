@@ -116,6 +116,10 @@ class Collector:
         ended = terminated or truncated
         return self._row, self._finish(bool(info["is_success"]) if "is_success" in info else None) if ended else None
 
+    def leave(self) -> None:
+        """Break the running episode off; the next step begins the one numbered `episode`."""
+        self._obs = None
+
     def _begin(self) -> Array:
         obs, _ = self._env.reset(seed=self._seed + self.episode)
         self._rng = np.random.default_rng([self._seed, self.episode])

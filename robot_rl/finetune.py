@@ -16,7 +16,10 @@ import torch
 from robot_rl.algorithms.agent import Agent, Metrics
 from robot_rl.collect import Collector, ExploreFn
 from robot_rl.console import progress_bar
+from robot_rl.envs import Env, env_spec
+from robot_rl.experts import make_expert
 from robot_rl.interrupt import interrupt_sets
+from robot_rl.intervene import Intervened, ScriptedPilot
 from robot_rl.online_run import FinetuneConfig, OnlineRun, open_env
 from robot_rl.spec import Array
 
@@ -66,8 +69,10 @@ class _Turns:
         self.run = run
         config, spec = run.config, run.learner.agent.spec
         self._env = open_env(config, spec)
+        self._pilot = _pilot(config, self._env)
+        stepped = self._env if self._pilot is None else Intervened(self._env, self._pilot)
         self.collector = Collector(
-            self._env, spec, seed=config.seed * 1_000_000, reward=run.reward, noise_memory=config.noise_memory
+            stepped, spec, seed=config.seed * 1_000_000, reward=run.reward, noise_memory=config.noise_memory
         )
         self._session = hashlib.sha256(f"turns {config.seed}".encode()).digest()[:16]
         self._explore = act_with_noise(run.learner.agent)
@@ -75,6 +80,8 @@ class _Turns:
         if run.state is not None:
             self.collector.episode = int(run.state["episode"])
             run.log.truncate(run.learner.interactions)
+            if self._pilot is not None:
+                self._pilot.interactions = run.learner.interactions
         else:
             self.save()  # so that a run that is killed at once can be resumed
             run.evaluate()
@@ -99,6 +106,16 @@ class _Turns:
     def close(self) -> None:
         self.run.close()
         self._env.close()
+
+
+def _pilot(config: FinetuneConfig, env: Env) -> ScriptedPilot | None:
+    if not config.intervene_share:
+        return None
+    spec = env_spec(env)
+    expert = make_expert(spec.env_id, spec, noise=0.0)
+    return ScriptedPilot(
+        expert, share=config.intervene_share, until=config.intervene_until, steps=config.intervene_steps
+    )
 
 
 def act_with_noise(agent: Agent) -> ExploreFn:

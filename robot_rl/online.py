@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from robot_rl.algorithms.agent import Agent, Metrics
-from robot_rl.data.replay import Mixture, Replay, TransitionSource
+from robot_rl.data.replay import Mixture, Pool, Replay, TransitionSource
 from robot_rl.data.transition import Rows
 from robot_rl.errors import ConfigError
 from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented
+
+CORRECTIONS = 100_000  # steps of a person that are kept as demonstrations, at most: over an hour at 20 Hz
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,9 @@ class OnlineConfig:
 class OnlineLearner:
     """An agent that learns from logged and incoming transitions.
 
+    Where a person intervened, the step counts as a demonstration too: it is among the run's own data and joins the
+    logged ones (HIL-SERL, arXiv 2410.21845). Without logged data, such steps are the logged side.
+
     Args:
         agent: The learner; pretrained or new.
         offline: Logged data; None without any.
@@ -70,7 +75,9 @@ class OnlineLearner:
         self.interactions = 0
         self.online = Replay(agent.spec, config.capacity, str(agent.device))
         self._offline = offline
-        self._source = self.online if offline is None else Mixture(offline, self.online, config.offline_share)
+        self.corrections = Replay(agent.spec, min(config.capacity, CORRECTIONS), str(agent.device))
+        shown = self.corrections if offline is None else Pool(offline, self.corrections)
+        self._source: TransitionSource = Mixture(shown, self.online, config.offline_share)
         self._augmented: Augmented | None = None
         if config.world_model is not None:
             self._source = self._augmented = augmented(self._source, config.world_model, config.augment, agent)
@@ -84,8 +91,14 @@ class OnlineLearner:
 
     def take(self, rows: Rows) -> None:
         """Add transitions that an actor took, (N,)."""
-        self.online.extend(rows)
+        self._keep(rows)
         self.interactions += len(rows)
+
+    def _keep(self, rows: Rows) -> None:
+        self.online.extend(rows)
+        corrected = rows[rows["intervention"] != 0]
+        if len(corrected):
+            self.corrections.extend(corrected)
 
     @property
     def owed(self) -> int:
@@ -130,7 +143,7 @@ class OnlineLearner:
         """Inverse of `state`; `rows` are the online transitions up to then."""
         self._sampler.set_state(state["sampler"].cpu())
         self._first_update = int(state["first_update"])
-        self.online.extend(rows)
+        self._keep(rows)
         self.interactions = int(state["interactions"])
         if self._augmented is not None:
             self._augmented.load_state(state)

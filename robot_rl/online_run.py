@@ -23,13 +23,14 @@ from robot_rl.checkpoint import load_agent, load_policy, resolve, save_checkpoin
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.replay import Replay
 from robot_rl.data.replay_log import ReplayLog
-from robot_rl.data.reward import RewardFn, RewardRule, relabel, reward_fn
+from robot_rl.data.reward import RewardFn, RewardRule, relabel, require_rule, reward_fn
 from robot_rl.data.selection import Episodes
 from robot_rl.data.stats import ObservationStats, observation_stats
 from robot_rl.device import DeviceName, pick_device
 from robot_rl.envs import Env, env_spec, make_env
 from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.evaluate import act_with, rollout
+from robot_rl.intervene import require_takeovers
 from robot_rl.online import OnlineConfig, OnlineLearner
 from robot_rl.run import RunLog
 from robot_rl.spec import Spec
@@ -46,8 +47,13 @@ class FinetuneConfig(OnlineConfig):
     data: Path | None = None  # logged data to keep replaying; default those of --start
     env: str = ""  # Gymnasium id; default the one the data come from
     episode_steps: int | None = None  # time limit of episodes; default the environment's
-    reward: RewardRule = "logged"  # or what observations show: "goal", "progress"; also for the logged data
+    reward: RewardRule = (
+        "logged"  # or what observations show: "goal", "progress", "classifier:RUN"; also for the logged data
+    )
     noise_memory: float = 0.0  # correlation of successive exploration noise, [0, 1); 0.9 suits rates of 50 Hz and more
+    intervene_share: float = 0.0  # of the steps, taken over by the environment's scripted expert, in [0, 1]
+    intervene_until: int = 0  # interactions over which that share falls to 0; 0 keeps it
+    intervene_steps: int = 20  # control steps of such a takeover
     steps: int = 60_000  # interactions: control steps, warm-up included
     seed: int = 0  # of episodes, exploration, batches and new weights
     eval_every: int = 5_000  # interactions between evaluations
@@ -65,6 +71,8 @@ class FinetuneConfig(OnlineConfig):
             raise ConfigError("bc learns nothing from rewards; fine-tune its policy by awac, iql, sac or td3-bc.")
         if self.world_model is not None:
             self.augment.require_logged(self.reward)
+        require_rule(self.reward)
+        require_takeovers(self.intervene_share, self.intervene_until, self.intervene_steps)
         if self.steps < 1 or self.eval_every < 1:
             raise ConfigError(f"--steps is {self.steps} and --eval-every {self.eval_every}; both must be at least 1.")
         if self.eval_episodes < 0:
@@ -109,7 +117,7 @@ class OnlineRun:
         device = pick_device(config.device)
         resumed = _resumed(config, device)
         self.env, agent, episodes = _prepare(config, device, resumed[0] if resumed else None)
-        self.reward = reward_fn(config.reward, self.env)
+        self.reward = reward_fn(config.reward, self.env, agent.spec)
         offline = _offline(config, agent.spec, episodes, self.reward, device)
         self.learner = OnlineLearner(agent, offline, config, config.seed)
         self.log = ReplayLog(config.out / "transitions", agent.spec)

@@ -48,7 +48,9 @@ class PretrainConfig:
     eval_episodes: int = 10  # episodes per evaluation
     holdout: float = 0.0  # share of episodes kept out of training to measure the action error
     successes_only: bool = False  # train on the episodes labelled successful
-    reward: RewardRule = "logged"  # or what observations show: "goal" -1 until it is met, "progress" from -1 to 0
+    reward: RewardRule = (
+        "logged"  # or what observations show: "goal" (-1 until met), "progress" (-1 to 0), "classifier:RUN"
+    )
     checkpoint_every: int = 5_000  # updates between checkpoints
     log_every: int = 200  # updates between log lines
     device: DeviceName = "auto"  # where to train
@@ -84,7 +86,7 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
     device = pick_device(config.device)
     dataset = load_dataset(config.data)
     env = _open_env(config, dataset)
-    training, held_out = _split(dataset, config, reward_fn(config.reward, env))
+    training, held_out = _split(dataset, config, reward_fn(config.reward, env, dataset.spec))
     replay = Replay.of(dataset.spec, training, device, beside=dataset.path, memory_gb=config.memory_gb)
     probe = Replay.of(dataset.spec, held_out, device, beside=dataset.path) if held_out else None
     agent, sampler, progress = _start(config, dataset, training, device)

@@ -9,8 +9,8 @@ import numpy as np
 from robot_rl.data.episode import Episode
 from robot_rl.envs import Env
 from robot_rl.errors import EnvError
+from robot_rl.experts import Expert
 from robot_rl.spec import Spec
-from sim.experts import Expert
 
 
 def demonstrate(env: Env, spec: Spec, expert: Expert, *, seed: int, after_success: int = 5) -> Episode:

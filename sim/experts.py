@@ -3,19 +3,17 @@
 An expert sees what a policy sees: the flat observation, read through the spec's names. It is a small
 state machine whose phases steer the grip point to a pose with proportional control. Gaussian noise and
 pauses make its demonstrations cover what happens off the best path; the noisy action is the one executed
-and recorded, so demonstrations stay truthful.
+and recorded, so demonstrations stay truthful. `robot_rl.experts` finds them here by the environment's id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robot_rl.config import nearest
-from robot_rl.errors import EnvError
+from robot_rl.experts import Expert, ExpertMaker
 from robot_rl.spec import Array, Spec
 from sim.expert_door import DoorPlan
 from sim.expert_lift import LiftPlan
@@ -23,18 +21,6 @@ from sim.expert_virtual import ReachExpert
 from sim.named import Named
 
 GRIPPER = 6  # the action's last entry: it opens or closes by its sign, so it gets no noise
-
-
-class Expert(Protocol):
-    """Acts on observations."""
-
-    def reset(self, rng: np.random.Generator) -> None:
-        """Start an episode; `rng` is the only source of chance."""
-        ...
-
-    def act(self, obs: Array) -> Array:
-        """Action to execute and record, (A,)."""
-        ...
 
 
 class Plan(Protocol):
@@ -98,25 +84,8 @@ def _reach(spec: Spec, noise: float, pause: float) -> Expert:
     return ReachExpert(spec, noise=noise, pause=pause)
 
 
-EXPERTS: dict[str, Callable[[Spec, float, float], Expert]] = {
+EXPERTS: dict[str, ExpertMaker] = {
     "robosuite/Lift-v1": _lift,
     "robosuite/Door-v1": _door,
     "VirtualArm-v1": _reach,
 }
-
-
-def make_expert(env_id: str, spec: Spec, *, noise: float = 0.1, pause: float = 0.0) -> Expert:
-    """The scripted expert of an environment.
-
-    Args:
-        env_id: Gymnasium id.
-        spec: The environment's spec.
-        noise: Standard deviation of Gaussian noise on the action; 1 is full scale.
-        pause: Chance, at each step, of standing still for a few steps, in [0, 1].
-
-    Raises:
-        EnvError: If nobody has written one; the message names those there are.
-    """
-    if env_id not in EXPERTS:
-        raise EnvError(f"There is no scripted expert for '{env_id}'.{nearest(env_id, EXPERTS)}")
-    return EXPERTS[env_id](spec, noise, pause)

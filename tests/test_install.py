@@ -25,6 +25,9 @@ ROBOT_SIDE = [
     "deploy.arms.franka",
     "deploy.server.server",
     "deploy.server.client",
+    "deploy.commands.actor",
+    "robot_rl.intervene",
+    "robot_rl.data.success_net",
 ]
 WITHOUT_TORCH = """
 import sys

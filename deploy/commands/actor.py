@@ -5,27 +5,30 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from deploy.actor import act
-from deploy.arm_env import ArmEnv
-from deploy.arms.config import load_arm
 from deploy.bridge.actor import ActorLink
 from deploy.bridge.spool import SpoolOptions
 from deploy.network.address import DEFAULT_ADDRESS
 from deploy.network.keys import DEFAULT_FOLDER, KeyFolder, Keys
-from deploy.station import Station, keys, signals, socket_at
+from deploy.place import open_place, spoken_to
+from deploy.station import Station
+from deploy.teleop.device import HANDHELD, TeleopName
+from deploy.teleop.open import Seat, Takeovers, seated
 from robot_rl.collect import Collector, Finished
 from robot_rl.config import parse
 from robot_rl.data.reward import RewardRule, reward_fn
-from robot_rl.envs import Env, env_spec, make_env
+from robot_rl.envs import env_spec
 from robot_rl.errors import ConfigError
 from robot_rl.interrupt import interrupt_sets
+from robot_rl.intervene import Intervened, require_takeovers
+from robot_rl.spec import Spec
 
 DESCRIPTION = """\
 Step an environment by the learner's newest policy and deliver every transition to it.
@@ -36,6 +39,9 @@ Start it before or after the learner, stop it, start it again: transitions wait 
 has stored them. On an arm of hardware_configs/, behind its safety supervisor:
 
     robot-rl actor --arm franka_fr3 --spool outputs/fr3/spool
+
+With --teleop keyboard, gamepad or spacemouse a person takes over whenever they move the device: their
+actions are executed, marked and learned from as demonstrations. --teleop scripted stands in for one.
 
 The actor stands still while the learner pauses or the policy is older than
 --max-policy-age. Beyond this machine: --connect tcp://HOST:PORT --key NAME --learner NAME."""
@@ -54,8 +60,14 @@ class ActorConfig:
     name: str = "actor"  # shown at the learner
     seed: int = 0  # of episodes and exploration; give each actor its own
     episode_steps: int | None = None  # time limit of episodes; default the environment's
-    reward: RewardRule = "logged"  # or what observations show: "goal", "progress"; as the learner has it
+    reward: RewardRule = (
+        "logged"  # or what observations show: "goal", "progress", "classifier:RUN"; as the learner has it
+    )
     noise_memory: float = 0.0  # correlation of successive exploration noise, [0, 1); 0.9 suits rates of 50 Hz and more
+    teleop: TeleopName | None = None  # with which a person takes over; "scripted": the environment's expert
+    intervene_share: float = 0.0  # with --teleop scripted: share of the steps taken over, in [0, 1]
+    intervene_until: int = 0  # this actor's interactions over which that share falls to 0; 0 keeps it
+    intervene_steps: int = 20  # control steps of such a takeover
     steps: int | None = None  # most control steps; default until the learner ends the run
     paced: bool = False  # keep the control rate instead of running as fast as the simulator goes
     socket: Path | None = None  # with --arm: Unix socket for `robot-rl operator`
@@ -72,6 +84,12 @@ class ActorConfig:
             raise ConfigError(f"--max-policy-age is {self.max_policy_age:g} s; it must be 0 (never) or more.")
         if self.socket is not None and not self.arm:
             raise ConfigError(f"--socket {self.socket} is the operator's of an arm; give --arm NAME as well.")
+        require_takeovers(self.intervene_share, self.intervene_until, self.intervene_steps)
+        if (self.teleop == "scripted") != bool(self.intervene_share):
+            raise ConfigError(
+                f"--teleop {self.teleop or 'none'} and --intervene-share {self.intervene_share:g} do not go together: "
+                f"the share is the scripted expert's, and it needs one above 0."
+            )
         if bool(self.key) != bool(self.learner):
             raise ConfigError("--key and --learner belong together: the names of this actor's key and the learner's.")
 
@@ -81,11 +99,14 @@ def main(argv: Sequence[str]) -> int:
     config = parse(ActorConfig, argv, prog="robot-rl actor", description=DESCRIPTION)
     if not config.env and not config.arm:
         raise ConfigError("Say where to act: --env ID or --arm NAME.")
+    by_hand = config.teleop in HANDHELD
     console = Console(stderr=True, highlight=False, quiet=config.quiet)
     stop, said = threading.Event(), [time.monotonic()]
     station = Station()
     station.ending = stop
-    env, arm = _open(config, station)
+    env, arm = open_place(
+        config.env, config.arm, station=station, episode_steps=config.episode_steps, paced=config.paced or by_hand
+    )
     spec = env_spec(env)
     own_keys = Keys(folder=KeyFolder(config.keys), own=config.key, peer=config.learner) if config.key else None
     link = ActorLink(
@@ -117,22 +138,28 @@ def main(argv: Sequence[str]) -> int:
             )
 
     try:
-        # The session's own numbers keep a restarted actor from living through the same episodes again.
-        collector = Collector(
-            env,
-            spec,
-            seed=config.seed,
-            reward=reward_fn(config.reward, env),
-            episode=link.taken,
-            noise_memory=config.noise_memory,
-        )
-        with interrupt_sets(stop), _operator(config, station):
+        with ExitStack() as stack:
+            seat = stack.enter_context(_seat(config, spec, link.taken))
+            if seat is not None:
+                console.print(f"{config.name}: {config.teleop} takes over. {seat.help}", markup=False)
+            # The session's own numbers keep a restarted actor from living through the same episodes again.
+            collector = Collector(
+                env if seat is None else Intervened(env, seat.pilot),
+                spec,
+                seed=config.seed,
+                reward=reward_fn(config.reward, env),
+                episode=link.taken,
+                noise_memory=config.noise_memory,
+            )
+            stack.enter_context(interrupt_sets(stop))
+            hear = None if seat is None else seat.hear
+            stack.enter_context(spoken_to(station, arm=arm is not None, socket=config.socket, hear=hear))
             report = act(
                 link,
                 collector,
                 stop=stop,
                 steps=config.steps,
-                rate_hz=spec.rate_hz if config.paced and arm is None else 0.0,
+                rate_hz=spec.rate_hz if (config.paced or by_hand) and arm is None else 0.0,
                 waits=(lambda: "") if arm is None else (lambda: arm.waits),
                 on_hold=on_hold,
                 on_episode=on_episode,
@@ -150,26 +177,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _open(config: ActorConfig, station: Station) -> tuple[Env, ArmEnv | None]:
-    """The environment to step; the second is the same where it is an arm."""
-    if not config.arm:
-        limit = {} if config.episode_steps is None else {"max_episode_steps": config.episode_steps}
-        return make_env(config.env, **limit), None
-    arm = ArmEnv(
-        load_arm(config.arm),
-        env_id=config.env,
-        episode_steps=config.episode_steps,
-        paced=config.paced,
-        station=station,
+def _seat(config: ActorConfig, spec: Spec, taken: int) -> AbstractContextManager[Seat | None]:
+    """Whoever may take over, where somebody may."""
+    if config.teleop is None:
+        return nullcontext()
+    plan = Takeovers(
+        share=config.intervene_share, until=config.intervene_until, steps=config.intervene_steps, since=taken
     )
-    return arm, arm
-
-
-@contextmanager
-def _operator(config: ActorConfig, station: Station) -> Generator[None]:
-    """Keys, signals and socket, where there is an arm to stop."""
-    if not config.arm:
-        yield
-        return
-    with socket_at(station, config.socket), keys(station), signals(station):
-        yield
+    return seated(config.teleop, spec, arm=bool(config.arm), always=False, takeovers=plan)

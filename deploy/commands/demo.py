@@ -18,6 +18,7 @@ from rich.console import Console
 import deploy.commands.serve as serving
 from deploy.commands import export as exporting
 from deploy.commands import finetune as finetuning
+from deploy.commands import record
 from deploy.plot import plot_timing
 from deploy.policy import Policy
 from deploy.report import ServeReport
@@ -26,7 +27,6 @@ from robot_rl.config import parse
 from robot_rl.envs import make_env
 from robot_rl.errors import ConfigError, EnvError
 from robot_rl.evaluate import Evaluation
-from sim.commands import record
 
 DESCRIPTION = """Make demonstrations of a Panda lifting a cube, clone them, fine-tune over the bridge, evaluate, export
 to ONNX and serve the policy at 20 Hz behind the safety supervisor. Prints each command and leaves OUT/report.md

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from deploy.dashboard import Dashboard
 from deploy.learner import LearnerConfig, learn
 from deploy.network.address import checked_address
 from deploy.network.keys import KeyFolder, Keys
+from deploy.teleop.device import Handheld
 from robot_rl.algorithms.registry import CONFIGS
 from robot_rl.checkpoint import load_agent, load_policy
 from robot_rl.commands.pretrain import with_interval
@@ -39,7 +41,8 @@ repeat to the last bit. `robot-rl learner` and `robot-rl actor` start the ends a
 --start takes a pretrained run: with the same learner everything is carried over, with another one its actor.
 Without it, sac with --data is RLPD. Logged data stay in every batch (--offline-share). At first the policy
 only collects (--warmup); then come updates of the critics alone (--critic-warmup), then --utd updates an
-interaction. Ctrl-C saves; --resume goes on."""
+interaction. With --teleop keyboard, gamepad or spacemouse a person takes over whenever they move the device;
+--intervene-share lets the environment's scripted expert do so. Ctrl-C saves; --resume goes on."""
 
 LAST_WORDS_S = 10.0
 
@@ -52,6 +55,7 @@ class FinetuneCommand(LearnerConfig):
     actors: int = 1  # actor processes
     arm: str = ""  # collect on this arm (name in hardware_configs/, or a .yaml file); its episodes are the evaluation
     socket: Path | None = None  # with --arm: Unix socket for `robot-rl operator`
+    teleop: Handheld | None = None  # with which a person takes over from the first actor's policy
     in_turns: bool = False  # no actors: environment and learner take turns, reproducibly
 
     def __post_init__(self) -> None:
@@ -61,6 +65,11 @@ class FinetuneCommand(LearnerConfig):
         if self.arm and (self.in_turns or self.actors > 1):
             raise ConfigError(
                 f"--arm {self.arm} is driven by one actor in real time: leave out --in-turns and --actors."
+            )
+        if self.teleop and (self.in_turns or self.intervene_share):
+            raise ConfigError(
+                f"--teleop {self.teleop} is a person's: leave out --in-turns, which repeats to the last bit, and "
+                f"--intervene-share, which is the scripted expert's."
             )
         if self.socket is not None and not self.arm:
             raise ConfigError(f"--socket {self.socket} is the operator's of an arm; give --arm NAME as well.")
@@ -165,6 +174,7 @@ class _Crew:
     def __init__(self, config: FinetuneCommand) -> None:
         self._config = config
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._terminal = termios.tcgetattr(sys.stdin) if config.teleop and sys.stdin.isatty() else None
 
     def start(self, address: str, env_id: str) -> Callable[[], None]:
         """Start them in `env_id`; returns the check that they live."""
@@ -174,7 +184,10 @@ class _Crew:
             with (folder / f"{number}.log").open("ab") as log:
                 self._processes.append(
                     subprocess.Popen(
-                        self._command(number, address, env_id), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                        self._command(number, address, env_id),
+                        stdout=log,
+                        stderr=log,
+                        stdin=None if self._at_the_controls(number) else subprocess.DEVNULL,
                     )
                 )
         return self.check
@@ -197,6 +210,11 @@ class _Crew:
                 process.wait(LAST_WORDS_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+        if self._terminal is not None:  # an actor that was killed could not give it back
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._terminal)
+
+    def _at_the_controls(self, number: int) -> bool:
+        return bool(self._config.teleop) and number == 0
 
     def _command(self, number: int, address: str, env_id: str) -> list[str]:
         config = self._config
@@ -208,6 +226,12 @@ class _Crew:
         words += ["--arm", config.arm] if config.arm else []
         words += ["--socket", str(config.socket)] if config.socket else []
         words += ["--seed", str(int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0]) // 2)]
+        if self._at_the_controls(number):
+            words += ["--teleop", str(config.teleop)]
+        elif config.intervene_share:
+            until = -(-config.intervene_until // config.actors)  # each sees its part of the interactions
+            words += ["--teleop", "scripted", "--intervene-share", str(config.intervene_share)]
+            words += ["--intervene-until", str(until), "--intervene-steps", str(config.intervene_steps)]
         if config.episode_steps is not None:
             words += ["--episode-steps", str(config.episode_steps)]
         return words

@@ -10,6 +10,7 @@ from rich.console import Console
 from deploy.commands.finetune import agent_defaults, print_results, serve_actors
 from deploy.learner import LearnerConfig
 from robot_rl.config import parse
+from robot_rl.errors import ConfigError
 from robot_rl.interrupt import interrupt_sets
 
 DESCRIPTION = """Learn from the transitions of any number of actors, in other processes or on other machines:
@@ -29,6 +30,11 @@ def main(argv: Sequence[str]) -> int:
         description=DESCRIPTION,
         defaults={"agent": agent_defaults(list(argv))},
     )
+    if config.intervene_share:
+        raise ConfigError(
+            f"--intervene-share {config.intervene_share:g} is for whoever acts: give it to `robot-rl actor --teleop "
+            f"scripted`."
+        )
     stop = threading.Event()
     with interrupt_sets(stop):
         results, done = serve_actors(config, stop)

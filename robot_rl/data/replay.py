@@ -160,7 +160,11 @@ class Replay:
                 yield self._episode(rows[start:stop])
 
     def _put(self, rows: Tensor) -> None:
-        rows = rows.to(self._rows.device)[-self.capacity :]
+        dropped = max(
+            0, len(rows) - self.capacity
+        )  # they pass through, so that a ring filled at once lies as if one by one
+        rows = rows.to(self._rows.device)[dropped:]
+        self._next += dropped
         where = (self._next + torch.arange(len(rows), device=self._rows.device)) % self.capacity
         self._rows[where] = rows
         self._next = (self._next + len(rows)) % self.capacity
@@ -187,11 +191,37 @@ class Replay:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """Two sources drawn from as if they were one: uniformly over the transitions of both.
+
+    Args:
+        first: While `second` is empty, batches are the same as those of `first` alone.
+        second: May grow.
+    """
+
+    first: TransitionSource
+    second: TransitionSource
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        """`size` transitions, those from `first` in front."""
+        if len(self.second) == 0:
+            return self.first.sample(size, generator)
+        drawn = torch.randint(len(self), (size,), generator=generator, device=generator.device)
+        count = int((drawn < len(self.first)).sum())
+        if count in (0, size):
+            return (self.first if count else self.second).sample(size, generator)
+        return _joined(self.first.sample(count, generator), self.second.sample(size - count, generator))
+
+
+@dataclass(frozen=True)
 class Mixture:
     """Batches of which a fixed share comes from `offline` and the rest from `online`.
 
     Args:
-        offline: Logged data.
+        offline: Logged data and demonstrations; while there are none, all of the batch is online.
         online: The run's own data; while it is empty, all of the batch is offline.
         offline_share: In [0, 1].
     """
@@ -210,13 +240,16 @@ class Mixture:
     def sample(self, size: int, generator: torch.Generator) -> Batch:
         """`size` transitions, `round(offline_share * size)` of them offline."""
         share = self.offline_share if len(self.online) else 1.0
-        first = round(share * size)
+        first = round(share * size) if len(self.offline) else 0
         if first == size:
             return self.offline.sample(size, generator)
         if first == 0:
             return self.online.sample(size, generator)
-        halves = self.offline.sample(first, generator), self.online.sample(size - first, generator)
-        return Batch(*(torch.cat(pair) for pair in zip(*halves, strict=True)))
+        return _joined(self.offline.sample(first, generator), self.online.sample(size - first, generator))
+
+
+def _joined(one: Batch, two: Batch) -> Batch:
+    return Batch(*(torch.cat(pair) for pair in zip(one, two, strict=True)))
 
 
 def _noted(episodes: Iterable[Episode], unseen: list[int]) -> Iterator[Tensor]:

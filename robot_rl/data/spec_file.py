@@ -13,7 +13,7 @@ from robot_rl.spec import Spec
 FORMAT = 1
 
 
-def write_spec_file(file: Path, spec: Spec, **facts: str | int) -> None:
+def write_spec_file(file: Path, spec: Spec, **facts: str | float) -> None:
     """Write `spec`, with further facts beside it."""
     meta = {"format": FORMAT, **facts, "spec_digest": spec.digest, "spec": spec.to_dict()}
     write_synced(file, json.dumps(meta, indent=2).encode())

@@ -1,9 +1,8 @@
-"""`robot-rl record`: demonstrations from a scripted expert."""
+"""The part of `robot-rl record` that needs nobody: demonstrations from a scripted expert."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,23 +10,13 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from robot_rl.config import parse
 from robot_rl.console import print_json, progress_bar
 from robot_rl.data.dataset import write_dataset
 from robot_rl.data.episode import Episode
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import ConfigError
+from robot_rl.experts import make_expert
 from sim.demonstrate import demonstrate, demonstrations
-from sim.experts import make_expert
-
-DESCRIPTION = """\
-Make demonstrations in simulation with a scripted expert.
-
-    robot-rl record robosuite/Lift-v1 --out data/lift --episodes 50 --noise 0.1
-
-writes a dataset folder that `robot-rl pretrain` and `robot-rl data info` read. The noisy action is the one
-executed and recorded. An episode ends a few steps after success. The same options and seed make the same
-dataset. There are experts for robosuite/Lift-v1, robosuite/Door-v1 and VirtualArm-v1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +64,16 @@ class Tally:
         }
 
 
-def main(argv: Sequence[str]) -> int:
-    """Record demonstrations; returns the exit status."""
-    config = parse(RecordConfig, argv, prog="robot-rl record", description=DESCRIPTION)
-    _check(config)
+def record(config: RecordConfig) -> int:
+    """Record demonstrations; returns the exit status.
+
+    Raises:
+        ConfigError: If a number is outside its range, or the folder exists.
+        EnvError: If the environment has no expert, or its expert keeps failing.
+    """
+    check(config)
+    if config.out.exists():
+        raise ConfigError(f"--out {config.out} exists already. Choose another folder or remove it.")
     console = Console(stderr=config.json, highlight=False)
     hint = " (compiles for some 20 s when it runs for the first time)" if "robosuite" in config.env_id else ""
     console.print(f"starting {config.env_id}{hint}")
@@ -135,7 +130,12 @@ def _recipe(config: RecordConfig) -> str:
     )
 
 
-def _check(config: RecordConfig) -> None:
+def check(config: RecordConfig) -> None:
+    """Refuse numbers outside their ranges.
+
+    Raises:
+        ConfigError: Naming option, value and range.
+    """
     ranges: dict[str, tuple[float, float, float]] = {
         "episodes": (config.episodes, 1, float("inf")),
         "episode-steps": (config.episode_steps, 1, float("inf")),
@@ -147,5 +147,3 @@ def _check(config: RecordConfig) -> None:
     for name, (value, low, high) in ranges.items():
         if not low <= value <= high:
             raise ConfigError(f"--{name} is {value:g}; it must be between {low:g} and {high:g}.")
-    if config.out.exists():
-        raise ConfigError(f"--out {config.out} exists already. Choose another folder or remove it.")

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploy.commands.record import main
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.episode import Episode
 from robot_rl.envs import Env, env_spec
 from robot_rl.errors import ConfigError, EnvError
-from sim.commands.record import main
+from robot_rl.experts import make_expert
 from sim.demonstrate import demonstrate, demonstrations
-from sim.experts import make_expert
 from sim.named import Named, axes, nearest_angle, pointing_down, turn_between
 
 Make = Callable[[str], Env]

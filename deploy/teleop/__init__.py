@@ -1,0 +1,1 @@
+"""Devices with which a person drives an environment or an arm: keyboard, gamepad, SpaceMouse."""
