@@ -25,7 +25,7 @@ class Typist:
 
     def until(self, pattern: str) -> None:
         """Read until it says so."""
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 90
         while not re.search(pattern, self.said):
             assert time.monotonic() < deadline, self.said
             self.look()
@@ -37,7 +37,7 @@ class Typist:
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Read on until it holds."""
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 90
         while not condition():
             assert time.monotonic() < deadline, self.said
             assert self.process.poll() is None, self.said
