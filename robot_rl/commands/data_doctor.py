@@ -18,7 +18,7 @@ from robot_rl.data.doctor.report import Report
 from robot_rl.data.episode import Episode
 from robot_rl.data.formats.log import FormatName, ReadOptions
 from robot_rl.data.formats.registry import open_log
-from robot_rl.data.formats.robomimic_masks import robomimic_masks
+from robot_rl.data.formats.robomimic.masks import robomimic_masks
 from robot_rl.errors import ConfigError, DataError, RobotRLError
 
 DOCTOR_HELP = """Look for what spoils learning: NaN, dead, frozen or saturated dimensions, actions out of bounds, clock

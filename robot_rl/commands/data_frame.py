@@ -12,9 +12,9 @@ from rich.console import Console
 
 from robot_rl.config import nearest, parse
 from robot_rl.console import print_json
-from robot_rl.data.cameras import CameraRef
 from robot_rl.data.dataset import Dataset, load_dataset
-from robot_rl.data.frames import Frames
+from robot_rl.data.pictures.cameras import CameraRef
+from robot_rl.data.pictures.frames import Frames
 from robot_rl.errors import DataError
 
 FRAME_HELP = "Write one picture of a dataset's camera to a PNG file."

@@ -23,8 +23,8 @@ from minari import __version__ as minari_version
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
-from robot_rl.data.cameras import CameraRef, refs_from_json, refs_to_json
 from robot_rl.data.episode import Episode
+from robot_rl.data.pictures.cameras import CameraRef, refs_from_json, refs_to_json
 from robot_rl.errors import DataError
 from robot_rl.spec import Spec
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robot_rl.data.cameras import CameraRef
+from robot_rl.data.pictures.cameras import CameraRef
 from robot_rl.errors import DataError
 from robot_rl.spec import Array
 

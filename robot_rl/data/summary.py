@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from robot_rl.console import key_value_table
-from robot_rl.data.cameras import CameraSummary, cameras_of
 from robot_rl.data.dataset import Dataset
+from robot_rl.data.pictures.cameras import CameraSummary, cameras_of
 from robot_rl.spec import Array, Entry
 
 

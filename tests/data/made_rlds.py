@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from robot_rl.data.formats.tfrecord import masked_crc
+from robot_rl.data.formats.rlds.tfrecord import masked_crc
 from tests.data.made_lerobot import png
 
 

@@ -13,9 +13,9 @@ pytest.importorskip("pyarrow", reason="the extra 'formats' is not installed")
 pytest.importorskip("av", reason="the extra 'formats' is not installed")
 
 from robot_rl.cli import main
-from robot_rl.data.cameras import CameraRef
 from robot_rl.data.dataset import load_dataset
-from robot_rl.data.frames import Frames
+from robot_rl.data.pictures.cameras import CameraRef
+from robot_rl.data.pictures.frames import Frames
 from robot_rl.errors import DataError
 from tests.data.made import robomimic_file
 from tests.data.made_lerobot import FPS, LENGTHS, png, v21, v30, video

@@ -15,7 +15,7 @@ pytest.importorskip("google_crc32c", reason="the extra 'formats' is not installe
 
 from robot_rl.data.formats.log import ReadOptions
 from robot_rl.data.formats.registry import open_log
-from robot_rl.data.formats.tf_example import parse_example
+from robot_rl.data.formats.rlds.tf_example import parse_example
 from robot_rl.errors import DataError, RobotRLError
 from tests.data.made import d4rl_file, robomimic_file
 from tests.data.made_lerobot import v21, v30

@@ -12,7 +12,7 @@ import pytest
 from robot_rl.cli import main
 from robot_rl.data.formats.log import ReadOptions
 from robot_rl.data.formats.registry import detect, open_log
-from robot_rl.data.formats.robomimic import read_robomimic
+from robot_rl.data.formats.robomimic.reader import read_robomimic
 from robot_rl.errors import DataError
 
 STEPS = (6, 4)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from robot_rl.cli import main
 from robot_rl.data.dataset import load_dataset
-from robot_rl.data.formats.lerobot import read_lerobot
+from robot_rl.data.formats.lerobot.reader import read_lerobot
 from robot_rl.data.formats.log import ReadOptions
 from robot_rl.data.formats.registry import detect, open_log
 from robot_rl.errors import DataError, RobotRLError

@@ -16,9 +16,9 @@ pytest.importorskip("google_crc32c", reason="the extra 'formats' is not installe
 from robot_rl.cli import main
 from robot_rl.data.formats.log import ReadOptions
 from robot_rl.data.formats.registry import detect, open_log
-from robot_rl.data.formats.rlds import read_rlds
-from robot_rl.data.formats.tf_example import parse_example
-from robot_rl.data.formats.tfrecord import masked_crc, records
+from robot_rl.data.formats.rlds.reader import read_rlds
+from robot_rl.data.formats.rlds.tf_example import parse_example
+from robot_rl.data.formats.rlds.tfrecord import masked_crc, records
 from robot_rl.errors import DataError
 from tests.data.made import SHARED
 from tests.data.made_rlds import FEATURES, STEP, episode, example, framed, rlds, tensor, tree

@@ -11,7 +11,7 @@ import pytest
 from robot_rl.cli import main
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.formats.log import ReadOptions
-from robot_rl.data.formats.robomimic import read_robomimic, require_our_controller
+from robot_rl.data.formats.robomimic.reader import read_robomimic, require_our_controller
 from robot_rl.errors import DataError, RobotRLError, SpecMismatch
 from tests.data.made import replace, robomimic_file
 

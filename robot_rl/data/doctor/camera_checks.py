@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from robot_rl.data.cameras import cameras_of
 from robot_rl.data.dataset import Dataset
 from robot_rl.data.doctor.finding import Finding
+from robot_rl.data.pictures.cameras import cameras_of
 
 
 def camera_findings(dataset: Dataset) -> Iterator[Finding]:

@@ -1,1 +1,1 @@
-"""Readers of other programs' logs, one file a format; `registry` recognises them."""
+"""Readers of other programs' logs, one file or room a format; `registry` recognises them."""

@@ -11,14 +11,14 @@ from robot_rl.data.bags.recording import recordings_in
 from robot_rl.data.formats.bag import read_bag
 from robot_rl.data.formats.d4rl import read_d4rl
 from robot_rl.data.formats.hdf5 import group, listing, numbered_groups, opened
-from robot_rl.data.formats.lerobot import read_lerobot
+from robot_rl.data.formats.lerobot.reader import read_lerobot
 from robot_rl.data.formats.log import FormatName, ImportedLog, ReadOptions
 from robot_rl.data.formats.mcap_session import read_session
 from robot_rl.data.formats.minari_folder import read_minari
 from robot_rl.data.formats.npz_rollouts import read_npz
-from robot_rl.data.formats.rlds import read_rlds
-from robot_rl.data.formats.rlds_files import is_rlds
-from robot_rl.data.formats.robomimic import read_robomimic
+from robot_rl.data.formats.rlds.files import is_rlds
+from robot_rl.data.formats.rlds.reader import read_rlds
+from robot_rl.data.formats.robomimic.reader import read_robomimic
 from robot_rl.data.formats.robosuite_raw import read_robosuite
 from robot_rl.data.session import is_session
 from robot_rl.errors import DataError

@@ -15,7 +15,7 @@ import numpy as np
 from robot_rl.data.episode import Episode
 from robot_rl.data.formats.hdf5 import Floats, group, json_attr, numbered_groups, numbers, opened
 from robot_rl.data.formats.log import ImportedLog, ReadOptions
-from robot_rl.data.formats.robomimic import require_our_controller
+from robot_rl.data.formats.robomimic.reader import require_our_controller
 from robot_rl.envs import LoggedStateEnv, env_spec, make_env
 from robot_rl.errors import DataError
 

@@ -19,7 +19,7 @@ from robot_rl.data.formats.bounds import LoggedRange
 from robot_rl.data.formats.contradictions import Contradictions
 from robot_rl.data.formats.hdf5 import Floats, group, json_attr, listing, numbered_groups, numbers, opened
 from robot_rl.data.formats.log import ImportedLog, ReadOptions
-from robot_rl.data.formats.robomimic_demo import Observed, cameras, find_observed, is_isaac, rate_of, read_observed
+from robot_rl.data.formats.robomimic.demo import Observed, cameras, find_observed, is_isaac, rate_of, read_observed
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import DataError, EnvError, SpecMismatch
 from robot_rl.spec import Spec, vector

@@ -15,7 +15,7 @@ import imageio.v3 as iio
 import numpy as np
 from numpy.typing import NDArray
 
-from robot_rl.data.cameras import CameraRef
+from robot_rl.data.pictures.cameras import CameraRef
 from robot_rl.errors import DataError
 
 Frame = NDArray[Any]  # (H, W, C), uint8; depth pictures keep their type
@@ -178,13 +178,13 @@ class _TFRecord:
     """Encoded pictures in a bytes list of a tf.train.Example."""
 
     def __init__(self, ref: CameraRef) -> None:
-        from robot_rl.data.formats.tfrecord import record_at  # noqa: PLC0415 - its checksum is an extra
+        from robot_rl.data.formats.rlds.tfrecord import record_at  # noqa: PLC0415 - its checksum is an extra
 
         self._record_at = record_at
         self._last: tuple[int, dict[str, Any]] | None = None
 
     def frame(self, ref: CameraRef, step: int) -> Frame:
-        from robot_rl.data.formats.tf_example import parse_example  # noqa: PLC0415
+        from robot_rl.data.formats.rlds.tf_example import parse_example  # noqa: PLC0415
 
         at = int(ref.start)
         if self._last is None or self._last[0] != at:
@@ -200,7 +200,7 @@ class _TFRecord:
 
 def _open(ref: CameraRef) -> FrameSource:
     if ref.store == "video":
-        from robot_rl.data.video import Video  # noqa: PLC0415 - PyAV is an extra
+        from robot_rl.data.pictures.video import Video  # noqa: PLC0415 - PyAV is an extra
 
         return Video(Path(ref.file))
     stores = {"parquet": _Parquet, "tfrecord": _TFRecord, "hdf5": _Hdf5}

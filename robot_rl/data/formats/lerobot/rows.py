@@ -11,9 +11,9 @@ import numpy as np
 from robot_rl.data.formats.arrow import integers, matrix, open_parquet, read_columns, scalars
 from robot_rl.data.formats.bounds import LoggedRange
 from robot_rl.data.formats.contradictions import Contradictions
-from robot_rl.data.formats.lerobot_columns import Columns
-from robot_rl.data.formats.lerobot_info import LeRobotInfo, filled
-from robot_rl.data.formats.lerobot_listing import Listed
+from robot_rl.data.formats.lerobot.columns import Columns
+from robot_rl.data.formats.lerobot.info import LeRobotInfo, filled
+from robot_rl.data.formats.lerobot.listing import Listed
 from robot_rl.errors import DataError
 
 RATE_TOLERANCE = 0.05  # share by which the rows' median rate may differ from info.json's fps

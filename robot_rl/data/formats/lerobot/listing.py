@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from robot_rl.data.formats.arrow import open_parquet, read_columns
 from robot_rl.data.formats.contradictions import Contradictions
-from robot_rl.data.formats.lerobot_info import LeRobotInfo
+from robot_rl.data.formats.lerobot.info import LeRobotInfo
 from robot_rl.errors import DataError
 
 

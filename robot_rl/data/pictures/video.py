@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robot_rl.data.cameras import CameraRef
+from robot_rl.data.pictures.cameras import CameraRef
 from robot_rl.errors import DataError
 
 AHEAD_S = 2.0  # so far forward it decodes on; further, and backwards, it seeks

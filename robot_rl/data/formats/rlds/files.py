@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from robot_rl.data.formats.contradictions import Contradictions
-from robot_rl.data.formats.lerobot_info import read_json
+from robot_rl.data.formats.lerobot.info import read_json
 from robot_rl.errors import DataError
 
 _SHARD = re.compile(r"(?P<name>.+)-(?P<split>[^-.]+)\.(?P<kind>[\w.]+)-(?P<shard>\d{5})-of-(?P<count>\d{5})")

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robot_rl.data.cameras import CameraRef
 from robot_rl.data.episode import Episode
 from robot_rl.data.formats.bounds import LoggedRange
 from robot_rl.data.formats.contradictions import Contradictions
 from robot_rl.data.formats.log import ImportedLog, ReadOptions
-from robot_rl.data.formats.rlds_features import STEPS, StepFeature, guessed_features, read_features
-from robot_rl.data.formats.rlds_files import Shard, find_shards, is_rlds
-from robot_rl.data.formats.tf_example import Values, parse_example
-from robot_rl.data.formats.tfrecord import records
+from robot_rl.data.formats.rlds.features import STEPS, StepFeature, guessed_features, read_features
+from robot_rl.data.formats.rlds.files import Shard, find_shards, is_rlds
+from robot_rl.data.formats.rlds.tf_example import Values, parse_example
+from robot_rl.data.formats.rlds.tfrecord import records
+from robot_rl.data.pictures.cameras import CameraRef
 from robot_rl.errors import DataError
 from robot_rl.spec import Spec, vector
 

@@ -18,11 +18,11 @@ import numpy as np
 from robot_rl.data.episode import Episode
 from robot_rl.data.formats.arrow import read_columns, scalars
 from robot_rl.data.formats.contradictions import Contradictions
-from robot_rl.data.formats.lerobot_cameras import Cameras, cameras
-from robot_rl.data.formats.lerobot_columns import Columns, choose_columns, spec_of
-from robot_rl.data.formats.lerobot_info import LeRobotInfo, read_info
-from robot_rl.data.formats.lerobot_listing import data_files, listed_episodes, tasks
-from robot_rl.data.formats.lerobot_rows import Place, Rows, scan, sized_matrix
+from robot_rl.data.formats.lerobot.cameras import Cameras, cameras
+from robot_rl.data.formats.lerobot.columns import Columns, choose_columns, spec_of
+from robot_rl.data.formats.lerobot.info import LeRobotInfo, read_info
+from robot_rl.data.formats.lerobot.listing import data_files, listed_episodes, tasks
+from robot_rl.data.formats.lerobot.rows import Place, Rows, scan, sized_matrix
 from robot_rl.data.formats.log import ImportedLog, ReadOptions
 from robot_rl.errors import DataError
 

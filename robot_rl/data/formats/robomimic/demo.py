@@ -16,8 +16,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from robot_rl.data.cameras import CameraRef
 from robot_rl.data.formats.hdf5 import Floats, group, listing, numbers
+from robot_rl.data.pictures.cameras import CameraRef
 from robot_rl.errors import DataError
 
 FLAT = "obs"  # the key of observations that are one array

@@ -10,7 +10,7 @@ from typing import Any
 from robot_rl.data.formats.arrow import matrix, open_parquet, read_columns
 from robot_rl.data.formats.bounds import Bounds
 from robot_rl.data.formats.contradictions import Contradictions
-from robot_rl.data.formats.lerobot_info import Feature, LeRobotInfo, element_names
+from robot_rl.data.formats.lerobot.info import Feature, LeRobotInfo, element_names
 from robot_rl.data.formats.log import ReadOptions
 from robot_rl.errors import DataError, SpecMismatch
 from robot_rl.spec import Entry, Spec

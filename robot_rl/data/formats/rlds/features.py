@@ -15,8 +15,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from robot_rl.data.formats.lerobot_info import read_json
-from robot_rl.data.formats.tf_example import Values
+from robot_rl.data.formats.lerobot.info import read_json
+from robot_rl.data.formats.rlds.tf_example import Values
 from robot_rl.errors import DataError
 
 STEPS = "steps/"

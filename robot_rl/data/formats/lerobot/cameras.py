@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from robot_rl.data.cameras import CameraRef
-from robot_rl.data.formats.lerobot_info import Feature, LeRobotInfo, element_names, filled
-from robot_rl.data.formats.lerobot_listing import Listed
-from robot_rl.data.formats.lerobot_rows import Place
+from robot_rl.data.formats.lerobot.info import Feature, LeRobotInfo, element_names, filled
+from robot_rl.data.formats.lerobot.listing import Listed
+from robot_rl.data.formats.lerobot.rows import Place
+from robot_rl.data.pictures.cameras import CameraRef
 
 Cameras = Mapping[int, tuple[CameraRef, ...]]
 

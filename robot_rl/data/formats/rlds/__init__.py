@@ -1,0 +1,1 @@
+"""RLDS datasets without TensorFlow; `reader` opens them."""

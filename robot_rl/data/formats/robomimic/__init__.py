@@ -1,0 +1,1 @@
+"""robomimic HDF5 and its Isaac Lab variant; `reader` opens them."""

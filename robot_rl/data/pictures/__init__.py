@@ -1,0 +1,1 @@
+"""Where pictures of an episode are, and how they are decoded on demand."""
