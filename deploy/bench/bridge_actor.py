@@ -12,8 +12,8 @@ import numpy as np
 
 from deploy.bench.made import HIDDEN, made_model, made_spec, stamped
 from deploy.bridge.actor import ActorLink
-from deploy.policy import Policy
-from deploy.rate import Pacer
+from deploy.bundle.policy import Policy
+from deploy.control.rate import Pacer
 from robot_rl.console import print_json
 
 

@@ -30,11 +30,11 @@ from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm
 from deploy.arms.schema import ArmConfig
 from deploy.bench.serve import untrained_bundle
-from deploy.controller import ServePlan, serve
-from deploy.home import drive_home
-from deploy.policy import Policy
+from deploy.bundle.policy import Policy
+from deploy.control.controller import ServePlan, serve
+from deploy.control.home import drive_home
+from deploy.control.report import ServeReport
 from deploy.recorder import Recorder
-from deploy.report import ServeReport
 from deploy.safety.supervisor import Supervisor
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse

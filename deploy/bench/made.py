@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from deploy.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, Contract, Parity
+from deploy.bundle.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, Contract, Parity
 from robot_rl.spec import Entry, Spec, vector
 
 HIDDEN = (256, 256)

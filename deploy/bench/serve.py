@@ -22,12 +22,12 @@ from rich.table import Table
 
 from deploy.arms.config import load_arm
 from deploy.arms.mujoco import MujocoArm
-from deploy.controller import ServePlan, serve
-from deploy.policy import Policy
-from deploy.rate import Pacer, Spread
-from deploy.realtime import RealtimePlan, realtime
+from deploy.bundle.policy import Policy
+from deploy.control.controller import ServePlan, serve
+from deploy.control.rate import Pacer, Spread
+from deploy.control.realtime import RealtimePlan, realtime
+from deploy.control.report import ServeReport
 from deploy.recorder import Recorder
-from deploy.report import ServeReport
 from deploy.safety.supervisor import Supervisor
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse

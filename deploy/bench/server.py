@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.bench.serve import untrained_bundle
-from deploy.rate import Spread
+from deploy.control.rate import Spread
 from deploy.server.client import RemotePolicy
 from deploy.server.server import AT_ONCE
 from deploy.server.wire import VERSION, Request

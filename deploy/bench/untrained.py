@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deploy.export import export_policy
+from deploy.bundle.export import export_policy
 from robot_rl.checkpoint import TrainedPolicy
 from robot_rl.data.stats import ObservationStats
 from robot_rl.nets.actor import DeterministicActor, Policy, Scaler

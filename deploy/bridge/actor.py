@@ -15,9 +15,9 @@ from deploy.bridge.messages import EpisodeEnd, Intervention
 from deploy.bridge.peers import ALIVE_S
 from deploy.bridge.sender import Sender
 from deploy.bridge.spool import SpoolOptions, open_spools
+from deploy.bundle.policy import Policy
 from deploy.network.address import checked_address
 from deploy.network.keys import Keys
-from deploy.policy import Policy
 from robot_rl.data.durable import FolderLock
 from robot_rl.data.transition import Success
 from robot_rl.errors import BridgeError

@@ -10,7 +10,7 @@ from collections import deque
 import numpy as np
 
 from deploy.bridge.messages import Weights
-from deploy.policy import Policy
+from deploy.bundle.policy import Policy
 from robot_rl.errors import RobotRLError
 from robot_rl.spec import Spec
 

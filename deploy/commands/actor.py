@@ -12,13 +12,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from deploy.actor import act
 from deploy.bridge.actor import ActorLink
 from deploy.bridge.spool import SpoolOptions
 from deploy.network.address import DEFAULT_ADDRESS
 from deploy.network.keys import DEFAULT_FOLDER, KeyFolder, Keys
-from deploy.place import open_place, spoken_to
-from deploy.station import Station
+from deploy.online.actor import act
+from deploy.online.place import open_place, spoken_to
+from deploy.operator.station import Station
 from deploy.teleop.device import HANDHELD, TeleopName
 from deploy.teleop.open import Seat, Takeovers, seated
 from robot_rl.collect import Collector, Finished

@@ -15,8 +15,8 @@ from deploy.arms.arm import Arm, ArmState
 from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm, require_same_arm
 from deploy.arms.schema import ArmConfig
-from deploy.home import drive_home
-from deploy.rate import Pacer, Spread
+from deploy.control.home import drive_home
+from deploy.control.rate import Pacer, Spread
 from deploy.safety.supervisor import Supervisor
 from robot_rl.config import nearest, parse
 from robot_rl.console import key_value_table, print_json

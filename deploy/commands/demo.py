@@ -16,12 +16,12 @@ import torch
 from rich.console import Console
 
 import deploy.commands.serve as serving
+from deploy.bundle.policy import Policy
 from deploy.commands import export as exporting
 from deploy.commands import finetune as finetuning
 from deploy.commands import record
-from deploy.plot import plot_timing
-from deploy.policy import Policy
-from deploy.report import ServeReport
+from deploy.control.plot import plot_timing
+from deploy.control.report import ServeReport
 from robot_rl.commands import data, evaluate, pretrain
 from robot_rl.config import parse
 from robot_rl.envs import make_env

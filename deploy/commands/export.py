@@ -12,12 +12,12 @@ import torch
 import tyro
 from rich.console import Console
 
-from deploy.adopt import adopt_policy, load_pairs
 from deploy.arms.arm import Episodic
 from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm
-from deploy.contract import MODEL_FILE, Contract
-from deploy.export import export_policy
+from deploy.bundle.adopt import adopt_policy, load_pairs
+from deploy.bundle.contract import MODEL_FILE, Contract
+from deploy.bundle.export import export_policy
 from robot_rl.checkpoint import TrainedPolicy, load_policy
 from robot_rl.config import parse
 from robot_rl.console import key_value_table, print_json

@@ -16,10 +16,10 @@ import torch
 from rich.console import Console
 
 from deploy.bridge.learner import LearnerHub
-from deploy.dashboard import Dashboard
-from deploy.learner import LearnerConfig, learn
 from deploy.network.address import checked_address
 from deploy.network.keys import KeyFolder, Keys
+from deploy.online.dashboard import Dashboard
+from deploy.online.learner import LearnerConfig, learn
 from deploy.teleop.device import Handheld
 from robot_rl.algorithms.registry import CONFIGS
 from robot_rl.checkpoint import load_agent, load_policy

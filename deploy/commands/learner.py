@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from deploy.commands.finetune import agent_defaults, print_results, serve_actors
-from deploy.learner import LearnerConfig
+from deploy.online.learner import LearnerConfig
 from robot_rl.config import parse
 from robot_rl.errors import ConfigError
 from robot_rl.interrupt import interrupt_sets

@@ -11,7 +11,7 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
-from deploy.station import tell
+from deploy.operator.station import tell
 from robot_rl.config import parse
 
 DESCRIPTION = """Talk to a running `robot-rl serve` or `robot-rl actor` with --socket SOCKET: emergency stop, arm

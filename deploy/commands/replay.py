@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from deploy.explain import Stretch, explain
+from deploy.recorder.explain import Stretch, explain
 from robot_rl.config import parse
 from robot_rl.console import print_json
 from robot_rl.data.session import DECISION, EPISODE, EXECUTED, OBSERVATION, POLICY, TIMING, Session, join, open_session

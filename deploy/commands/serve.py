@@ -16,18 +16,18 @@ from deploy.arms.arm import Arm
 from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm, require_same_arm
 from deploy.arms.schema import ArmConfig
-from deploy.chunk import ChunkPlayer
-from deploy.contract import require_fit
-from deploy.controller import Actor, ServePlan, serve
+from deploy.bundle.chunk import ChunkPlayer
+from deploy.bundle.contract import require_fit
+from deploy.bundle.policy import Policy
+from deploy.control.controller import Actor, ServePlan, serve
+from deploy.control.rate import Spread
+from deploy.control.realtime import RealtimePlan, realtime
+from deploy.control.report import Ending, ServeReport
 from deploy.network.keys import DEFAULT_FOLDER, KeyFolder, Keys
-from deploy.policy import Policy
-from deploy.rate import Spread
-from deploy.realtime import RealtimePlan, realtime
+from deploy.operator.station import Station, keys, socket_at
 from deploy.recorder import Recorder, session_file
-from deploy.report import Ending, ServeReport
 from deploy.safety.supervisor import Supervisor
 from deploy.server.server import AT_ONCE, PolicyServer
-from deploy.station import Station, keys, socket_at
 from robot_rl.config import parse
 from robot_rl.console import print_json, progress_bar
 from robot_rl.errors import ConfigError
@@ -88,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("--key is for --listen: an arm is driven from this process.")
     report = run(config)
     if config.plot is not None:
-        from deploy.plot import plot_timing  # noqa: PLC0415 - matplotlib takes half a second to import
+        from deploy.control.plot import plot_timing  # noqa: PLC0415 - matplotlib takes half a second to import
 
         plot_timing(report, config.plot)
     if config.json:

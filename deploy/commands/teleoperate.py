@@ -12,8 +12,8 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from deploy.place import open_place, spoken_to
-from deploy.station import Station
+from deploy.online.place import open_place, spoken_to
+from deploy.operator.station import Station
 from deploy.teleop.device import HANDHELD, TeleopName
 from deploy.teleop.open import Takeovers, seated
 from deploy.teleop.recording import Recording

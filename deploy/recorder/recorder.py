@@ -21,7 +21,7 @@ from typing import Any
 from mcap.writer import IndexType, Writer
 from numpy.typing import NDArray
 
-from deploy.contract import Contract
+from deploy.bundle.contract import Contract
 from deploy.recorder.channels import Channels
 from deploy.safety.decision import Decision, Finding
 from robot_rl.data.session import (
@@ -105,7 +105,7 @@ class Recorder:
     def tick(
         self, tick: int, obs: Array | None, asked: NDArray[Any], decision: Decision, times_ns: NDArray[Any]
     ) -> None:
-        """One tick, see `deploy.controller.SessionLog`.
+        """One tick, see `deploy.control.controller.SessionLog`.
 
         Raises:
             RecorderError: If writing failed or falls behind; the session must end.

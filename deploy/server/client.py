@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import zmq
 
-from deploy.contract import Contract
+from deploy.bundle.contract import Contract
 from deploy.network.address import checked_address
 from deploy.network.keys import Keys
 from deploy.server.wire import FLOAT, VERSION, Answer, Request

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from deploy.policy import Policy
+from deploy.bundle.policy import Policy
 from deploy.server.wire import FLOAT, SPARE_BYTES, VERSION, Answer, Header, Request
 from robot_rl.spec import Array
 

@@ -16,11 +16,11 @@ from typing import cast
 import msgspec
 import zmq
 
+from deploy.bundle.policy import Policy
 from deploy.network.access import Gate
 from deploy.network.address import checked_address
 from deploy.network.complaints import Complaints
 from deploy.network.keys import Keys
-from deploy.policy import Policy
 from deploy.server.desk import Desk
 from robot_rl.errors import ConfigError
 

@@ -10,8 +10,8 @@ was pressed a moment ago and then decays to zero: where the connection breaks, m
     -> save and go on    <- do the episode again    Esc stop    y n succeeded, failed
     Tab   take over from the policy, or hand back; any motion key takes over while it is used
 
-None of the motion keys is one of the operator's (`deploy.station`: s and space stop, a arms, g goes, q ends). In
-simulation, where there is nothing to stop, space takes over and hands back as Tab does.
+None of the motion keys is one of the operator's (`deploy.operator.station`: s and space stop, a arms, g goes, q ends).
+In simulation, where there is nothing to stop, space takes over and hands back as Tab does.
 """
 
 from __future__ import annotations

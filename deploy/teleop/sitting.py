@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.arm_env import ArmEnv
+from deploy.online.arm_env import ArmEnv
 from deploy.teleop.device import END, FAILURE, REDO, SAVE, SUCCESS
 from deploy.teleop.open import Seat
 from deploy.teleop.recording import Recording

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from deploy.contract import Contract
-from deploy.export import export_policy
+from deploy.bundle.contract import Contract
+from deploy.bundle.export import export_policy
 from robot_rl.checkpoint import TrainedPolicy
 from robot_rl.data.stats import ObservationStats
 from robot_rl.nets.actor import DeterministicActor, Policy, Scaler

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from deploy import arm_env
-from deploy.arm_env import ArmEnv
 from deploy.arms.arm import ArmState
 from deploy.arms.config import load_arm
 from deploy.arms.joint_arm import AXES
 from deploy.commands.finetune import FinetuneCommand
+from deploy.online import arm_env
+from deploy.online.arm_env import ArmEnv
 from robot_rl.algorithms.sac import SACConfig
 from robot_rl.checkpoint import load_agent
 from robot_rl.collect import Collector

@@ -17,14 +17,14 @@ from torch import nn
 
 from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm
-from deploy.chunk import ChunkPlayer
+from deploy.bundle.chunk import ChunkPlayer
+from deploy.bundle.contract import METADATA_KEY, Contract
+from deploy.bundle.export import export_policy
+from deploy.bundle.policy import Policy
 from deploy.commands import export as export_command
 from deploy.commands import serve as serve_command
-from deploy.contract import METADATA_KEY, Contract
-from deploy.controller import ServePlan, serve
-from deploy.export import export_policy
-from deploy.policy import Policy
-from deploy.report import Ending
+from deploy.control.controller import ServePlan, serve
+from deploy.control.report import Ending
 from deploy.safety.decision import Verdict
 from deploy.safety.supervisor import Supervisor
 from robot_rl.checkpoint import TrainedPolicy
@@ -157,7 +157,7 @@ def test_a_plan_that_takes_too_long_misses_deadlines_and_is_played_all_the_same(
 
 
 def test_an_armed_again_arm_is_not_driven_by_the_plan_from_before(bundle: Bundle, arm: Any) -> None:
-    from deploy.station import Station
+    from deploy.operator.station import Station
 
     arm.close()
     arm = make_arm(load_arm("virtual"), episode_steps=1000)

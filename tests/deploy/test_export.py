@@ -16,9 +16,9 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from deploy.contract import CERTIFICATE_FILE, METADATA_KEY, MODEL_FILE, Contract, require_fit
-from deploy.export import export_policy
-from deploy.policy import Policy
+from deploy.bundle.contract import CERTIFICATE_FILE, METADATA_KEY, MODEL_FILE, Contract, require_fit
+from deploy.bundle.export import export_policy
+from deploy.bundle.policy import Policy
 from robot_rl.checkpoint import TrainedPolicy
 from robot_rl.errors import BundleError, ConfigError, ParityError, SpecMismatch
 from robot_rl.spec import Entry, Spec

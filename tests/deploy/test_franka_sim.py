@@ -21,11 +21,11 @@ from deploy.arms.config import load_arm
 from deploy.arms.franka import FrankaArm
 from deploy.arms.registry import make_arm
 from deploy.arms.schema import ArmConfig
+from deploy.bundle.contract import Contract
+from deploy.bundle.policy import Policy
 from deploy.commands import arm as arm_command
-from deploy.contract import Contract
-from deploy.controller import ServePlan, serve
-from deploy.policy import Policy
-from deploy.report import Ending
+from deploy.control.controller import ServePlan, serve
+from deploy.control.report import Ending
 from deploy.safety.supervisor import Supervisor
 from hardware_configs import config_path
 from robot_rl.errors import ArmError

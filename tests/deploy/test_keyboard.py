@@ -18,9 +18,9 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from deploy.bundle.contract import Contract
 from deploy.commands import replay as replay_command
 from deploy.commands import serve as serve_command
-from deploy.contract import Contract
 from robot_rl.errors import DataError
 
 Bundle = tuple[Path, Contract]

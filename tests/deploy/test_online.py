@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.actor import act
-from deploy.policy import Policy
-from deploy.weights import WeightExporter
+from deploy.bundle.policy import Policy
+from deploy.online.actor import act
+from deploy.online.weights import WeightExporter
 from robot_rl.algorithms.awac import AWACConfig
 from robot_rl.algorithms.iql import IQLConfig
 from robot_rl.algorithms.registry import AgentConfig, build_agent
@@ -63,7 +63,7 @@ def test_actors_get_the_trained_policy(cfg: AgentConfig) -> None:
 
 
 def test_a_policy_whose_numbers_are_not_in_the_graph_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    from deploy import weights
+    from deploy.online import weights
 
     real = weights.to_onnx
     monkeypatch.setattr(weights, "to_onnx", lambda module, inputs, **_: real(module, inputs))  # folds constants

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.rate import Pacer, Spread
+from deploy.control.rate import Pacer, Spread
 from robot_rl.errors import ConfigError
 
 

@@ -15,13 +15,13 @@ from mcap.reader import make_reader
 
 from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm
+from deploy.bundle.contract import Contract
+from deploy.bundle.policy import Policy
 from deploy.commands import replay
 from deploy.commands import serve as serve_command
-from deploy.contract import Contract
-from deploy.controller import ServePlan, serve
-from deploy.explain import explain
-from deploy.policy import Policy
+from deploy.control.controller import ServePlan, serve
 from deploy.recorder import Recorder, session_file
+from deploy.recorder.explain import explain
 from deploy.safety.decision import Decision, Finding, Reason, Verdict
 from deploy.safety.supervisor import Supervisor
 from robot_rl.cli import main
@@ -136,7 +136,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from deploy.policy import Policy
+from deploy.bundle.policy import Policy
 from deploy.recorder import Recorder
 from deploy.safety.decision import Decision, Verdict
 policy = Policy.load(Path(sys.argv[1]))

@@ -14,11 +14,11 @@ import pytest
 from deploy.arms.arm import Arm, ArmState
 from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm
+from deploy.bundle.contract import Contract
+from deploy.bundle.policy import Policy
 from deploy.commands import serve as serve_command
-from deploy.contract import Contract
-from deploy.controller import ServePlan, serve
-from deploy.policy import Policy
-from deploy.report import Ending
+from deploy.control.controller import ServePlan, serve
+from deploy.control.report import Ending
 from deploy.safety.decision import Verdict
 from deploy.safety.supervisor import Supervisor
 from robot_rl.checkpoint import TrainedPolicy
@@ -190,7 +190,7 @@ def test_command_prints_a_table(bundle: Bundle, capsys: pytest.CaptureFixture[st
 def test_command_refuses_what_does_not_fit(
     bundle: Bundle, tmp_path: Path, trained: TrainedPolicy, make_trained: Any
 ) -> None:
-    from deploy.export import export_policy
+    from deploy.bundle.export import export_policy
 
     slower = replace(trained.spec, rate_hz=25.0)
     export_policy(make_trained(slower), tmp_path / "slower", None)

@@ -17,16 +17,16 @@ import pytest
 
 from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm
+from deploy.bundle.contract import Contract
 from deploy.commands import operator as operator_command
-from deploy.contract import Contract
-from deploy.controller import ServePlan, serve
-from deploy.interpolate import Interpolator
-from deploy.realtime import RealtimePlan, realtime
-from deploy.report import Ending
+from deploy.control.controller import ServePlan, serve
+from deploy.control.interpolate import Interpolator
+from deploy.control.realtime import RealtimePlan, realtime
+from deploy.control.report import Ending
+from deploy.control.watchdog import Watchdog
+from deploy.operator.station import Station, socket_at, tell
 from deploy.safety.decision import Decision, Reason, Verdict
 from deploy.safety.supervisor import Supervisor
-from deploy.station import Station, socket_at, tell
-from deploy.watchdog import Watchdog
 from robot_rl.errors import ConfigError, RobotRLError
 
 Bundle = tuple[Path, Contract]

@@ -15,7 +15,7 @@ import pytest
 
 from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm
-from deploy.contract import Contract
+from deploy.bundle.contract import Contract
 from hardware_configs import config_path
 from robot_rl.errors import ArmError
 from tests.deploy.rtde_endpoint import JOINTS_SAFE, SERVO_J, SERVO_STOP, SET_WATCHDOG, STOP_SCRIPT, RtdeProcess

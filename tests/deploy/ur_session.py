@@ -18,9 +18,9 @@ import numpy as np
 
 from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm
-from deploy.contract import Contract
-from deploy.controller import ServePlan, serve
-from deploy.policy import Policy
+from deploy.bundle.contract import Contract
+from deploy.bundle.policy import Policy
+from deploy.control.controller import ServePlan, serve
 from deploy.safety.supervisor import Supervisor
 from robot_rl.errors import RobotRLError
 

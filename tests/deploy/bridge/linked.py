@@ -11,8 +11,8 @@ from typing import Any
 import onnx
 
 from deploy.bridge.actor import ActorLink
-from deploy.contract import METADATA_KEY, MODEL_FILE
-from deploy.policy import Policy
+from deploy.bundle.contract import METADATA_KEY, MODEL_FILE
+from deploy.bundle.policy import Policy
 from tests.deploy.bridge.made import numbered
 
 

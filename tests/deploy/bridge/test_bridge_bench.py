@@ -10,7 +10,7 @@ import pytest
 
 from deploy.bench.bridge import GOALS
 from deploy.bench.made import HIDDEN, made_model, made_spec, stamped
-from deploy.policy import Policy
+from deploy.bundle.policy import Policy
 from robot_rl.cli import main
 
 

@@ -18,8 +18,8 @@ from deploy.bridge import messages as m
 from deploy.bridge.actor import ActorLink
 from deploy.bridge.learner import LearnerHub
 from deploy.bridge.spool import SpoolOptions
-from deploy.contract import Contract
-from deploy.policy import Policy
+from deploy.bundle.contract import Contract
+from deploy.bundle.policy import Policy
 from robot_rl.data.transition import Success
 from robot_rl.errors import BridgeError, ConfigError, DataError
 from tests.deploy.bridge.linked import eventually, publish, restamped

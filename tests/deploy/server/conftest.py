@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from deploy.contract import Contract
+from deploy.bundle.contract import Contract
+from deploy.bundle.policy import Policy
 from deploy.network.keys import KeyFolder, Keys
-from deploy.policy import Policy
 from deploy.server.server import PolicyServer
 
 FREE_PORT = "tcp://127.0.0.1:*"

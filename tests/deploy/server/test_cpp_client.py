@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import zmq
 
-from deploy.contract import Contract
+from deploy.bundle.contract import Contract
+from deploy.bundle.policy import Policy
 from deploy.network.keys import KeyFolder
-from deploy.policy import Policy
 from robot_rl.spec import Array
 from tests.deploy.server.conftest import Served
 

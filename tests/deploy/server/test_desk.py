@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.contract import MODEL_FILE, Contract
-from deploy.policy import Policy
+from deploy.bundle.contract import MODEL_FILE, Contract
+from deploy.bundle.policy import Policy
 from deploy.server.desk import Desk
 from deploy.server.wire import VERSION, Answer, Request
 from robot_rl.errors import BundleError

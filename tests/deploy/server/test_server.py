@@ -18,10 +18,10 @@ import pytest
 import zmq
 
 from deploy.bench import server as server_bench
+from deploy.bundle.contract import Contract
+from deploy.bundle.policy import Policy
 from deploy.commands import serve as serve_command
-from deploy.contract import Contract
 from deploy.network.keys import KeyFolder, Keys
-from deploy.policy import Policy
 from deploy.server import desk as desk_module
 from deploy.server.client import RemotePolicy
 from deploy.server.wire import VERSION, Answer, Request

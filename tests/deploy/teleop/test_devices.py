@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.station import Station, keys
+from deploy.operator.station import Station, keys
+from deploy.operator.terminal import KeyDecoder, listening
 from deploy.teleop.device import DEAD_ZONE, GRIP, SAVE, TAKE, live, open_device
 from deploy.teleop.gamepad import Gamepad
 from deploy.teleop.keyboard import FRESH_S, GONE_S, MOTION, Keyboard, Words
 from deploy.teleop.spacemouse import SpaceMouse, is_space_mouse
-from deploy.terminal import KeyDecoder, listening
 from robot_rl.errors import ArmError, ConfigError
 
 KEYS = {

@@ -17,17 +17,17 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from deploy.alarms import alarms
 from deploy.arms.arm import Arm, ArmState, Episodic
-from deploy.chunk import ChunkPlayer
-from deploy.contract import Contract
-from deploy.interpolate import Interpolator, Mode
-from deploy.rate import KEPT_TICKS, SPIN_NS, Pacer
-from deploy.report import Ending, ServeReport
+from deploy.bundle.chunk import ChunkPlayer
+from deploy.bundle.contract import Contract
+from deploy.control.alarms import alarms
+from deploy.control.interpolate import Interpolator, Mode
+from deploy.control.rate import KEPT_TICKS, SPIN_NS, Pacer
+from deploy.control.report import Ending, ServeReport
+from deploy.control.watchdog import Watchdog
+from deploy.operator.station import Station, signals
 from deploy.safety.decision import Decision, Reason, Verdict
 from deploy.safety.supervisor import Supervisor
-from deploy.station import Station, signals
-from deploy.watchdog import Watchdog
 from robot_rl.errors import ConfigError, LimitError
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.spec import Array
@@ -41,7 +41,7 @@ TickFn = Callable[[ArmState, NDArray[Any], Decision], None]
 
 
 class Actor(Protocol):
-    """What decides: a loaded bundle (`deploy.policy.Policy`), the player of its plans, or a stand-in."""
+    """What decides: a loaded bundle (`deploy.bundle.policy.Policy`), the player of its plans, or a stand-in."""
 
     contract: Contract
 
@@ -127,7 +127,7 @@ def serve(
     """Drive a connected arm by a policy, behind a supervisor.
 
     Args:
-        policy: Whose contract fits the arm (`deploy.contract.require_fit`).
+        policy: Whose contract fits the arm (`deploy.bundle.contract.require_fit`).
         arm: Connected. It holds afterwards; closing it is the caller's.
         supervisor: For this arm; gets armed.
         plan: When to end.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from deploy.station import Station
+from deploy.operator.station import Station
 from robot_rl.spec import Array, Spec
 from sim.reach import REACHED, reach_distance
 

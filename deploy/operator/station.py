@@ -21,7 +21,7 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from deploy.terminal import HearFn, listening
+from deploy.operator.terminal import HearFn, listening
 from robot_rl.errors import ConfigError, RobotRLError
 
 POLL_S = 0.1  # longest time until a thread here notices the end

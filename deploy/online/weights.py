@@ -14,9 +14,9 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from deploy.contract import INPUT_NAME, METADATA_KEY, NOISE_NAME, OUTPUT_NAME, Contract, Parity
-from deploy.export import to_onnx
-from deploy.policy import session_options
+from deploy.bundle.contract import INPUT_NAME, METADATA_KEY, NOISE_NAME, OUTPUT_NAME, Contract, Parity
+from deploy.bundle.export import to_onnx
+from deploy.bundle.policy import session_options
 from robot_rl.algorithms.agent import Agent
 from robot_rl.errors import ParityError
 

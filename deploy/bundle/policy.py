@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import onnxruntime as ort
 
-from deploy.contract import (
+from deploy.bundle.contract import (
     CERTIFICATE_FILE,
     INPUT_NAME,
     METADATA_KEY,

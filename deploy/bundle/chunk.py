@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from deploy.contract import Contract
+from deploy.bundle.contract import Contract
 from robot_rl.errors import ConfigError
 from robot_rl.spec import Array
 

@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from deploy.contract import INPUT_NAME, OUTPUT_NAME, Contract, Parity
-from deploy.export import chunk_of, drop_traces, write_bundle
-from deploy.policy import session_options
+from deploy.bundle.contract import INPUT_NAME, OUTPUT_NAME, Contract, Parity
+from deploy.bundle.export import chunk_of, drop_traces, write_bundle
+from deploy.bundle.policy import session_options
 from robot_rl.errors import BundleError, ConfigError, DataError, ParityError
 from robot_rl.spec import Array, Spec
 

@@ -24,7 +24,7 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from deploy.contract import (
+from deploy.bundle.contract import (
     CERTIFICATE_FILE,
     INPUT_NAME,
     METADATA_KEY,
@@ -33,7 +33,7 @@ from deploy.contract import (
     Contract,
     Parity,
 )
-from deploy.policy import session_options
+from deploy.bundle.policy import session_options
 from robot_rl.checkpoint import TrainedPolicy
 from robot_rl.errors import ConfigError, ParityError
 from robot_rl.spec import Array, Spec

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from deploy.rate import Pacer
+from deploy.control.rate import Pacer
+from deploy.operator.station import Station
 from deploy.safety.decision import Finding, Reason
 from deploy.safety.supervisor import Supervisor
-from deploy.station import Station
 
 NONE: tuple[Finding, ...] = ()
 

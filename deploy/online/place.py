@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deploy.arm_env import ArmEnv
 from deploy.arms.config import load_arm
-from deploy.station import Station, keys, signals, socket_at
+from deploy.online.arm_env import ArmEnv
+from deploy.operator.station import Station, keys, signals, socket_at
+from deploy.operator.terminal import HearFn, listening
 from deploy.teleop.view import Viewed
-from deploy.terminal import HearFn, listening
 from robot_rl.envs import Env, make_env
 from robot_rl.errors import ConfigError
 

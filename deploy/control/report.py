@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.arms.arm import Arm
-from deploy.contract import Contract
-from deploy.rate import Pacer, Spread
+from deploy.bundle.contract import Contract
+from deploy.control.rate import Pacer, Spread
 from deploy.safety.supervisor import Supervisor
 
 

@@ -17,7 +17,7 @@ from deploy.bridge.messages import EpisodeEnd
 from deploy.bridge.peers import ActorStatus
 from deploy.network.address import DEFAULT_ADDRESS
 from deploy.network.keys import DEFAULT_FOLDER
-from deploy.weights import WeightExporter
+from deploy.online.weights import WeightExporter
 from robot_rl.algorithms.agent import Metrics
 from robot_rl.errors import BridgeError, ConfigError
 from robot_rl.online_run import FinetuneConfig, OnlineRun

@@ -17,18 +17,18 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.alarms import alarms
 from deploy.arms.arm import ArmState, Episodic
 from deploy.arms.registry import make_arm, require_same_arm
 from deploy.arms.schema import ArmConfig
-from deploy.home import arm_when_still, drive_home
-from deploy.interpolate import Interpolator
-from deploy.outcome import Judgement, outcome_for
-from deploy.rate import Pacer
+from deploy.control.alarms import alarms
+from deploy.control.home import arm_when_still, drive_home
+from deploy.control.interpolate import Interpolator
+from deploy.control.rate import Pacer
+from deploy.control.watchdog import Watchdog
+from deploy.online.outcome import Judgement, outcome_for
+from deploy.operator.station import Station
 from deploy.safety.decision import Decision, Reason
 from deploy.safety.supervisor import Supervisor
-from deploy.station import Station
-from deploy.watchdog import Watchdog
 from robot_rl.errors import ArmError, RobotRLError
 from robot_rl.spec import Array, Spec
 
@@ -38,7 +38,7 @@ BY_HAND = (Reason.ESTOP, Reason.OPERATOR)  # only a person releases these, also 
 
 
 class ArmEnv(gym.Env[Array, Array]):
-    """One arm, connected. Rewards are the simulator's; on a physical arm see `deploy.outcome`.
+    """One arm, connected. Rewards are the simulator's; on a physical arm see `deploy.online.outcome`.
 
     Args:
         config: The arm's file.

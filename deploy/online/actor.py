@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from deploy.bridge.actor import ActorLink
-from deploy.policy import Policy
-from deploy.rate import Pacer
+from deploy.bundle.policy import Policy
+from deploy.control.rate import Pacer
 from robot_rl.collect import Collector, Finished
 from robot_rl.data.transition import Success
 from robot_rl.errors import BridgeError

@@ -6,13 +6,13 @@ import time
 
 import numpy as np
 
-from deploy.alarms import alarms
 from deploy.arms.arm import Arm, ArmState, Episodic
 from deploy.arms.schema import ArmConfig
-from deploy.rate import Pacer
+from deploy.control.alarms import alarms
+from deploy.control.rate import Pacer
+from deploy.operator.station import Station
 from deploy.safety.decision import Verdict
 from deploy.safety.supervisor import Supervisor
-from deploy.station import Station
 from robot_rl.errors import ArmError, ConfigError, LimitError
 
 HOME_SHARE = 0.2  # of the file's velocity_share

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from deploy.learner import LearnerView
+from deploy.online.learner import LearnerView
 from robot_rl.finetune import SHOWN
 
 LINE_EVERY_S = 10.0

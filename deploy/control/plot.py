@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from deploy.report import ServeReport
+from deploy.control.report import ServeReport
 
 
 def plot_timing(report: ServeReport, file: Path) -> None:

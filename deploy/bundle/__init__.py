@@ -1,0 +1,1 @@
+"""An exported policy: its contract, export with proof, and running it."""
