@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -49,6 +50,11 @@ def key_value_table(title: str, rows: Mapping[str, str]) -> Table:
     for key, value in rows.items():
         table.add_row(key, value)
     return table
+
+
+def after_data(data: Path) -> str:
+    """What a user does next with a new dataset folder."""
+    return f"Next: robot-rl data doctor {data}   then   robot-rl pretrain bc --data {data} --out RUN"
 
 
 def print_json(value: Mapping[str, Any]) -> None:

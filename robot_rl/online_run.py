@@ -47,9 +47,7 @@ class FinetuneConfig(OnlineConfig):
     data: Path | None = None  # logged data to keep replaying; default those of --start
     env: str = ""  # Gymnasium id; default the one the data come from
     episode_steps: int | None = None  # time limit of episodes; default the environment's
-    reward: RewardRule = (
-        "logged"  # or what observations show: "goal", "progress", "classifier:RUN"; also for the logged data
-    )
+    reward: RewardRule = "logged"  # or from observations: "goal" (-1 until met), "progress", "classifier:RUN"
     noise_memory: float = 0.0  # correlation of successive exploration noise, [0, 1); 0.9 suits rates of 50 Hz and more
     intervene_share: float = 0.0  # of the steps, taken over by the environment's scripted expert, in [0, 1]
     intervene_until: int = 0  # interactions over which that share falls to 0; 0 keeps it

@@ -48,9 +48,7 @@ class PretrainConfig:
     eval_episodes: int = 10  # episodes per evaluation
     holdout: float = 0.0  # share of episodes kept out of training to measure the action error
     successes_only: bool = False  # train on the episodes labelled successful
-    reward: RewardRule = (
-        "logged"  # or what observations show: "goal" (-1 until met), "progress" (-1 to 0), "classifier:RUN"
-    )
+    reward: RewardRule = "logged"  # or from observations: "goal" (-1 until met), "progress", "classifier:RUN"
     checkpoint_every: int = 5_000  # updates between checkpoints
     log_every: int = 200  # updates between log lines
     device: DeviceName = "auto"  # where to train

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from robot_rl.calibration import Reliability, fit_temperature
 from robot_rl.data.dataset import load_dataset
+from robot_rl.data.durable import require_new
 from robot_rl.data.episode import Episode
 from robot_rl.data.success_net import SuccessNet, save_success_net, sigmoid
 from robot_rl.errors import ConfigError, DataError
@@ -111,8 +112,7 @@ def train_classifier(config: ClassifierConfig) -> ClassifierReport:
         ConfigError: If `out` exists.
         DataError: If there are too few labelled episodes.
     """
-    if config.out.exists():
-        raise ConfigError(f"--out {config.out} exists already. Choose another folder or remove it.")
+    require_new(config.out, error=ConfigError)
     dataset = load_dataset(config.data)
     fitted, calibrating, judging = (frames_of(part, config) for part in thirds(list(dataset), config))
     net = _fit(fitted, config)

@@ -21,9 +21,9 @@ from rich.table import Table
 
 from deploy.bench.made import HIDDEN, made_model, made_spec, stamped
 from deploy.bridge.learner import LearnerHub
+from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
-from robot_rl.console import print_json
 from robot_rl.data.replay_log import ReplayLog
 
 DESCRIPTION = """\
@@ -54,13 +54,7 @@ def main(argv: Sequence[str]) -> int:
     config = parse(BridgeBenchConfig, argv, prog="robot-rl bench bridge", description=DESCRIPTION)
     with tempfile.TemporaryDirectory(dir=config.folder, prefix="bench-bridge-") as work:
         result = measure(config, Path(work))
-    if config.out is not None:
-        config.out.write_text(json.dumps(result, indent=2) + "\n")
-    if config.json:
-        print_json(result)
-    else:
-        _print(result)
-    return 0
+    return deliver(result, lambda: _print(result), as_json=config.json, out=config.out)
 
 
 def measure(config: BridgeBenchConfig, work: Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """`robot-rl bench serve`: what a control tick costs, and how steadily it comes.
 
 The full tick (read, policy, supervise, command, record) of an untrained policy on the virtual arm, whose
-physics are stepped beside the tick; before and after it, in the same run, an empty loop at the same rate
-on the same pacer, which shows what the machine itself does to a deadline.
+physics are stepped beside the tick. In turns with it, stretch by stretch in the same run, an empty loop at the
+same rate on the same pacer shows what the machine itself does to a deadline: machines have better and worse
+minutes, and this way both loops see the same ones.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from deploy.control.realtime import RealtimePlan, realtime
 from deploy.control.report import ServeReport
 from deploy.recorder import Recorder
 from deploy.safety.supervisor import Supervisor
+from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
-from robot_rl.console import print_json
 
-DESCRIPTION = """Measure the control tick: period, lateness and work, part by part, beside an empty loop at the
-same rate in the same run. The physics of the virtual arm are stepped between ticks and named apart.
+DESCRIPTION = """Measure the control tick: period, lateness and work, part by part, in turns with an empty loop
+at the same rate in the same run. The physics of the virtual arm are stepped between ticks and named apart.
 
     robot-rl bench serve --seconds 600        # ten minutes, the figure for a report"""
 
@@ -44,7 +45,8 @@ class ServeBenchConfig:
     """Benchmark of the control loop."""
 
     rate_hz: int = 500  # ticks a second; the simulator's 500 Hz must be a multiple
-    seconds: float = 60.0  # of the full tick; the empty loop gets as long, half before and half after
+    seconds: float = 60.0  # of the full tick; the empty loop gets as long
+    stretch_s: float = 10.0  # the two loops run in turns, so long at a time
     hidden: tuple[int, ...] = (256, 256)  # layers of the policy
     calls: int = 20_000  # of the policy alone
     realtime: bool = False  # SCHED_FIFO and locked memory, where permitted
@@ -56,28 +58,22 @@ def main(argv: Sequence[str]) -> int:
     """Parse, measure, print."""
     config = parse(ServeBenchConfig, argv, prog="robot-rl bench serve", description=DESCRIPTION)
     result = measure(config)
-    if config.json:
-        print_json(result)
-    else:
-        _print(result)
-    return 0
+    return deliver(result, lambda: _print(result), as_json=config.json)
 
 
 def measure(config: ServeBenchConfig) -> dict[str, Any]:
-    """Run the empty loop, the full one, and the empty one again."""
+    """The policy alone, then both loops in turns."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         policy = Policy.load(untrained_bundle(folder, config.rate_hz, config.hidden))
         alone = _policy_alone(policy, config.calls)
-        half = max(1, round(config.rate_hz * config.seconds / 2))
-        empty = [_empty_loop(config, half)]
-        report, said = _full_loop(config, policy, folder)
-        empty.append(_empty_loop(config, half))
+        report, empty, said = _in_turns(config, policy, folder)
         recorded = sum(file.stat().st_size for file in folder.glob("*.mcap"))
     return {
         "machine": machine(),
         "rate_hz": config.rate_hz,
         "seconds": config.seconds,
+        "stretch_s": config.stretch_s,
         "hidden": list(config.hidden),
         "realtime": said,
         "policy_call_us": asdict(alone),
@@ -112,35 +108,49 @@ def _timed(call: Callable[[], object], calls: int) -> Spread:
     return Spread.of(spent / 1e3)
 
 
-def _full_loop(config: ServeBenchConfig, policy: Policy, folder: Path) -> tuple[ServeReport, list[str]]:
+def _in_turns(config: ServeBenchConfig, policy: Policy, folder: Path) -> tuple[ServeReport, list[Pacer], list[str]]:
     virtual = load_arm("virtual")
-    steps = round(config.rate_hz * config.seconds) + 1
-    arm = MujocoArm(
-        "virtual", "VirtualArm-v1", joints=len(virtual.joints), rate_hz=config.rate_hz, max_episode_steps=steps
-    )
+    arm = _TurnTaker(config, joints=len(virtual.joints))
     arm.connect()
     limits = virtual.at_rate(config.rate_hz).limits()
+    plan = RealtimePlan(fifo=config.realtime, lock_memory=config.realtime, core=config.core)
     try:
         with (
             Recorder(folder / "session.mcap", arm.spec, policy.contract) as recorder,
-            realtime(_wishes(config), recorder.thread_id) as said,
+            realtime(plan, recorder.thread_id) as said,
         ):
-            plan = ServePlan(duration_s=config.seconds)
-            return serve(policy, arm, Supervisor(limits), plan, log=recorder), list(said)
+            arm.let_empty_loop_run()
+            report = serve(policy, arm, Supervisor(limits), ServePlan(duration_s=config.seconds), log=recorder)
+            return report, arm.empty, list(said)
     finally:
         arm.close()
 
 
-def _empty_loop(config: ServeBenchConfig, ticks: int) -> Pacer:
-    pacer = Pacer(config.rate_hz, (), kept_ticks=ticks)
-    with realtime(_wishes(config)):
+class _TurnTaker(MujocoArm):
+    """The virtual arm; its episodes are the full loop's stretches, and the empty loop has the resets between."""
+
+    def __init__(self, config: ServeBenchConfig, *, joints: int) -> None:
+        self._stretch = max(1, round(config.rate_hz * min(config.stretch_s, config.seconds)))
+        super().__init__(
+            "virtual", "VirtualArm-v1", joints=joints, rate_hz=config.rate_hz, max_episode_steps=self._stretch
+        )
+        self._left = round(config.rate_hz * config.seconds)  # ticks of the empty loop
+        self.empty: list[Pacer] = []
+
+    def restart(self, seed: int | None = None) -> None:
+        if self.empty:
+            self.let_empty_loop_run()
+        super().restart(seed)
+
+    def let_empty_loop_run(self) -> None:
+        ticks = min(self._stretch, self._left)
+        if ticks < 1:
+            return
+        self._left -= ticks
+        pacer = Pacer(self._rate_hz, (), kept_ticks=ticks)
         for _ in range(ticks):
             pacer.wait()
-    return pacer
-
-
-def _wishes(config: ServeBenchConfig) -> RealtimePlan:
-    return RealtimePlan(fifo=config.realtime, lock_memory=config.realtime, core=config.core)
+        self.empty.append(pacer)
 
 
 def _together(loops: list[Pacer]) -> dict[str, Any]:

@@ -26,9 +26,9 @@ from deploy.control.rate import Spread
 from deploy.server.client import RemotePolicy
 from deploy.server.server import AT_ONCE
 from deploy.server.wire import VERSION, Request
+from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
-from robot_rl.console import print_json
 from robot_rl.errors import PolicyServerError
 
 DESCRIPTION = """Measure how long an action takes from `robot-rl serve --listen` on loopback: one client beside an echo
@@ -51,11 +51,7 @@ def main(argv: Sequence[str]) -> int:
     """Parse, measure, print."""
     config = parse(ServerBenchConfig, argv, prog="robot-rl bench server", description=DESCRIPTION)
     result = measure(config)
-    if config.json:
-        print_json(result)
-    else:
-        _print(Console(highlight=False), result)
-    return 0
+    return deliver(result, lambda: _print(Console(highlight=False), result), as_json=config.json)
 
 
 def measure(config: ServerBenchConfig) -> dict[str, Any]:

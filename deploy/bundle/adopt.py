@@ -19,6 +19,7 @@ import onnxruntime as ort
 from deploy.bundle.contract import INPUT_NAME, OUTPUT_NAME, Contract, Parity
 from deploy.bundle.export import chunk_of, drop_traces, write_bundle
 from deploy.bundle.policy import session_options
+from robot_rl.data.durable import require_new
 from robot_rl.errors import BundleError, ConfigError, DataError, ParityError
 from robot_rl.spec import Array, Spec
 
@@ -76,8 +77,7 @@ def adopt_policy(file: Path, spec: Spec, pairs: Pairs, out: Path, *, tolerance: 
         ConfigError: If `out` exists, or the graph's inputs and outputs are not those of a policy for `spec`.
         ParityError: If it does not compute `pairs`; nothing is left behind.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists already. Choose another --out or remove it.")
+    require_new(out, error=ConfigError)
     try:
         graph = onnx.load(file)
         session = _run(graph)

@@ -35,6 +35,7 @@ from deploy.bundle.contract import (
 )
 from deploy.bundle.policy import session_options
 from robot_rl.checkpoint import TrainedPolicy
+from robot_rl.data.durable import require_new
 from robot_rl.errors import ConfigError, ParityError
 from robot_rl.spec import Array, Spec
 
@@ -64,8 +65,7 @@ def export_policy(
         ConfigError: If `out` exists.
         ParityError: If ONNX Runtime differs from PyTorch by more than `tolerance`; nothing is left behind.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists already. Choose another --out or remove it.")
+    require_new(out, error=ConfigError)
     module = copy.deepcopy(trained.module).cpu().float().eval()
     chunk = planned_actions(module, trained.spec)
     model = to_onnx(module, {INPUT_NAME: trained.spec.obs_dim})

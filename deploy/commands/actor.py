@@ -17,7 +17,7 @@ from deploy.bridge.spool import SpoolOptions
 from deploy.network.address import DEFAULT_ADDRESS
 from deploy.network.keys import DEFAULT_FOLDER, KeyFolder, Keys
 from deploy.online.actor import act
-from deploy.online.place import open_place, spoken_to
+from deploy.online.place import open_place, require_arm, spoken_to
 from deploy.operator.station import Station
 from deploy.teleop.device import HANDHELD, TeleopName
 from deploy.teleop.open import Seat, Takeovers, seated
@@ -60,9 +60,7 @@ class ActorConfig:
     name: str = "actor"  # shown at the learner
     seed: int = 0  # of episodes and exploration; give each actor its own
     episode_steps: int | None = None  # time limit of episodes; default the environment's
-    reward: RewardRule = (
-        "logged"  # or what observations show: "goal", "progress", "classifier:RUN"; as the learner has it
-    )
+    reward: RewardRule = "logged"  # "goal", "progress" or "classifier:RUN"; as the learner has it
     noise_memory: float = 0.0  # correlation of successive exploration noise, [0, 1); 0.9 suits rates of 50 Hz and more
     teleop: TeleopName | None = None  # with which a person takes over; "scripted": the environment's expert
     intervene_share: float = 0.0  # with --teleop scripted: share of the steps taken over, in [0, 1]
@@ -82,8 +80,7 @@ class ActorConfig:
     def __post_init__(self) -> None:
         if self.max_policy_age < 0:
             raise ConfigError(f"--max-policy-age is {self.max_policy_age:g} s; it must be 0 (never) or more.")
-        if self.socket is not None and not self.arm:
-            raise ConfigError(f"--socket {self.socket} is the operator's of an arm; give --arm NAME as well.")
+        require_arm(self.socket, self.arm)
         require_takeovers(self.intervene_share, self.intervene_until, self.intervene_steps)
         if (self.teleop == "scripted") != bool(self.intervene_share):
             raise ConfigError(

@@ -20,6 +20,7 @@ from deploy.network.address import checked_address
 from deploy.network.keys import KeyFolder, Keys
 from deploy.online.dashboard import Dashboard
 from deploy.online.learner import LearnerConfig, learn
+from deploy.online.place import require_arm
 from deploy.teleop.device import Handheld
 from robot_rl.algorithms.registry import CONFIGS
 from robot_rl.checkpoint import load_agent, load_policy
@@ -71,8 +72,7 @@ class FinetuneCommand(LearnerConfig):
                 f"--teleop {self.teleop} is a person's: leave out --in-turns, which repeats to the last bit, and "
                 f"--intervene-share, which is the scripted expert's."
             )
-        if self.socket is not None and not self.arm:
-            raise ConfigError(f"--socket {self.socket} is the operator's of an arm; give --arm NAME as well.")
+        require_arm(self.socket, self.arm)
 
 
 def main(argv: Sequence[str]) -> int:

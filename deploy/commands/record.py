@@ -14,7 +14,7 @@ from deploy.commands.teleoperate import DriveConfig, sit
 from deploy.teleop.device import HANDHELD, TeleopName
 from deploy.teleop.sitting import SittingPlan
 from robot_rl.config import parse
-from robot_rl.console import print_json
+from robot_rl.console import after_data, print_json
 from robot_rl.data.dataset import load_dataset
 from robot_rl.errors import ConfigError
 from sim.commands.record import RecordConfig, check, record
@@ -95,8 +95,7 @@ def _by_hand(config: RecordCommand, teleop: TeleopName) -> int:
         print_json({"out": str(config.out), "episodes": len(dataset), "steps": dataset.total_steps})
         return 0
     console.print(
-        f"{len(dataset)} episodes, {dataset.total_steps} steps in {config.out}\n"
-        f"Next: robot-rl data doctor {config.out}   then   robot-rl pretrain bc --data {config.out} --out RUN",
+        f"{len(dataset)} episodes, {dataset.total_steps} steps in {config.out}\n{after_data(config.out)}",
         markup=False,
     )
     return 0

@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from deploy.online.place import open_place, spoken_to
+from deploy.online.place import open_place, require_arm, spoken_to
 from deploy.operator.station import Station
 from deploy.teleop.device import HANDHELD, TeleopName
 from deploy.teleop.open import Takeovers, seated
@@ -21,7 +21,6 @@ from deploy.teleop.sitting import Sitting, SittingPlan, resting
 from robot_rl.collect import Collector
 from robot_rl.config import parse
 from robot_rl.envs import env_spec
-from robot_rl.errors import ConfigError
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.intervene import Intervened
 
@@ -82,8 +81,7 @@ def sit(
     Raises:
         ArmError, ConfigError, EnvError, RecorderError: If something cannot be opened or is gone.
     """
-    if config.socket is not None and not config.arm:
-        raise ConfigError(f"--socket {config.socket} is the operator's of an arm; give --arm NAME as well.")
+    require_arm(config.socket, config.arm)
     by_hand = config.teleop in HANDHELD
     station, stop = Station(), threading.Event()
     station.ending = stop

@@ -21,6 +21,7 @@ from deploy.arms.arm import Arm, ArmState, Episodic
 from deploy.bundle.chunk import ChunkPlayer
 from deploy.bundle.contract import Contract
 from deploy.control.alarms import alarms
+from deploy.control.home import take_control
 from deploy.control.interpolate import Interpolator, Mode
 from deploy.control.rate import KEPT_TICKS, SPIN_NS, Pacer
 from deploy.control.report import Ending, ServeReport
@@ -158,11 +159,7 @@ def serve(
         loop.rehearses_policy = _is_quick(policy)
         supervisor.arm(arm.read(), time.monotonic())
         with interrupt_sets(station.ending), signals(station), _no_garbage_collection(), loop.watchdog:
-            if not simulated and supervisor.standing is not None:
-                arm.command(
-                    supervisor.standing
-                )  # drivers take control with it, which is slow; vendors' watchdogs begin
-                supervisor.arm(arm.read(), time.monotonic())
+            take_control(supervisor, arm)
             ending = loop.run(ticks, plan.episodes)
     finally:
         arm.hold()

@@ -1,4 +1,4 @@
-"""Arming once an arm stands still, and driving slowly to its home pose behind a supervisor of its own."""
+"""Arming an arm once it stands still, taking control of it, and driving it slowly home behind a supervisor."""
 
 from __future__ import annotations
 
@@ -38,6 +38,20 @@ def arm_when_still(supervisor: Supervisor, arm: Arm) -> ArmState:
             time.sleep(1.0 / supervisor.limits.rate_hz)
         else:
             return state
+
+
+def take_control(supervisor: Supervisor, arm: Arm) -> None:
+    """Command a physical arm to stay where it stands, and arm again from there.
+
+    Drivers take control with the first command, which is slow, and the vendor's watchdog begins with it: the
+    policy's first action must be neither late nor the first.
+
+    Raises:
+        LimitError: If it cannot be armed.
+    """
+    if not isinstance(arm, Episodic) and supervisor.standing is not None:
+        arm.command(supervisor.standing)
+        supervisor.arm(arm.read(), time.monotonic())
 
 
 def drive_home(arm: Arm, config: ArmConfig, *, station: Station | None = None) -> str:

@@ -21,7 +21,8 @@ from deploy.arms.arm import ArmState, Episodic
 from deploy.arms.registry import make_arm, require_same_arm
 from deploy.arms.schema import ArmConfig
 from deploy.control.alarms import alarms
-from deploy.control.home import arm_when_still, drive_home
+from deploy.control.controller import LONGEST_BRAKING_S
+from deploy.control.home import arm_when_still, drive_home, take_control
 from deploy.control.interpolate import Interpolator
 from deploy.control.rate import Pacer
 from deploy.control.watchdog import Watchdog
@@ -33,7 +34,6 @@ from robot_rl.errors import ArmError, RobotRLError
 from robot_rl.spec import Array, Spec
 
 EPISODE_S = 30.0  # a physical episode's time limit where none is given
-LONGEST_BRAKING_S = 2.0
 BY_HAND = (Reason.ESTOP, Reason.OPERATOR)  # only a person releases these, also on a simulated arm
 
 
@@ -108,13 +108,13 @@ class ArmEnv(gym.Env[Array, Array]):
         super().reset(seed=seed, options=options)
         if self.waits:
             raise ArmError(f"{self.arm.name} {self.waits}.")
+        self.station.released()  # before anything moves: a stop pressed from here on counts
         self._watchdog.sleep()
         if self._sim is not None:
             self._sim.restart(seed)
         elif self._config.home:
             drive_home(self.arm, self._config, station=self.station)
         self._take_up()
-        self.station.released()
         self.station.ready = False
         self.station.take_label()
         self._steps = 0
@@ -231,9 +231,7 @@ class ArmEnv(gym.Env[Array, Array]):
         arm_when_still(self.supervisor, self.arm)
         if self._path is not None:
             self._path.reset()
-        if self._sim is None and self.supervisor.standing is not None:
-            self.arm.command(self.supervisor.standing)  # drivers take control with the first one, which is slow
-            self.supervisor.arm(self.arm.read(), time.monotonic())
+        take_control(self.supervisor, self.arm)
         self._held = self._paused = False
         self._pacer.pause()
         self._pacer.wait()

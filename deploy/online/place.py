@@ -50,6 +50,16 @@ def open_place(
     return (Viewed(make_env(env_id, render_mode="rgb_array", **options)) if view else make_env(env_id, **options)), None
 
 
+def require_arm(socket: Path | None, arm: str) -> None:
+    """Refuse an operator's socket where there is no arm to stop.
+
+    Raises:
+        ConfigError: Naming the options as a user types them.
+    """
+    if socket is not None and not arm:
+        raise ConfigError(f"--socket {socket} is the operator's of an arm; give --arm NAME as well.")
+
+
 @contextmanager
 def spoken_to(
     station: Station, *, arm: bool, socket: Path | None = None, hear: HearFn | None = None

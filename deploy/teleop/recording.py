@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from robot_rl.data.dataset import Dataset, write_dataset
-from robot_rl.data.durable import append_whole, sync_folder
+from robot_rl.data.durable import append_whole, require_new, sync_folder
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay_log import ReplayLog
 from robot_rl.data.transition import Rows, Success
@@ -151,8 +151,7 @@ class Recording:
 
 
 def _require(out: Path, folder: Path, *, resume: bool) -> None:
-    if out.exists():
-        raise RecorderError(f"--out {out} exists already. Choose another folder or remove it.")
+    require_new(out, error=RecorderError)
     if folder.exists() and not resume:
         raise RecorderError(
             f"{folder} holds a recording that was interrupted. Go on with --resume, or remove that folder."

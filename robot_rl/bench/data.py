@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from robot_rl.bench.data_parts import make_large, make_small
+from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
-from robot_rl.console import print_json
 from robot_rl.errors import RobotRLError
 
 DESCRIPTION = """Measure transitions per second and peak memory (resident set) of importing, loading, examining and
@@ -41,13 +41,7 @@ def main(argv: Sequence[str]) -> int:
     config = parse(DataBenchConfig, argv, prog="robot-rl bench data", description=DESCRIPTION)
     with tempfile.TemporaryDirectory(dir=config.folder) as folder:
         result = measure(config, Path(folder))
-    if config.out is not None:
-        config.out.write_text(json.dumps(result, indent=2) + "\n")
-    if config.json:
-        print_json(result)
-    else:
-        _print(result)
-    return 0
+    return deliver(result, lambda: _print(result), as_json=config.json, out=config.out)
 
 
 def measure(config: DataBenchConfig, folder: Path) -> dict[str, Any]:

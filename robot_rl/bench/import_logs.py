@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import resource
 import sys
@@ -17,9 +16,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
-from robot_rl.console import print_json
 
 DESCRIPTION = """Read each log in a process of its own, as `data import` does: open it (with all checks), read all
 episodes, write the dataset. Prints transitions per second of each part and the peak memory of the process."""
@@ -39,14 +38,7 @@ def main(argv: Sequence[str]) -> int:
     config = parse(ImportBenchConfig, argv, prog="robot-rl bench import", description=DESCRIPTION)
     rows = [measure(log) for log in config.logs]
     result: dict[str, Any] = {"machine": machine(), "results": rows}
-    if config.out is not None:
-        config.out.parent.mkdir(parents=True, exist_ok=True)
-        config.out.write_text(json.dumps(result, indent=2) + "\n")
-    if config.json:
-        print_json(result)
-    else:
-        _print(rows)
-    return 0
+    return deliver(result, lambda: _print(rows), as_json=config.json, out=config.out)
 
 
 def measure(log: Path) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from robot_rl.algorithms.bc import BCConfig
 from robot_rl.algorithms.iql import IQLConfig
 from robot_rl.algorithms.registry import AgentConfig, build_agent
 from robot_rl.algorithms.td3_bc import TD3BCConfig
+from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
 from robot_rl.bench.plain_awac import PlainAWAC
 from robot_rl.config import parse
-from robot_rl.console import print_json
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Replay
 from robot_rl.data.stats import observation_stats
@@ -50,11 +50,7 @@ def main(argv: Sequence[str]) -> int:
     config = parse(UpdateBenchConfig, argv, prog="robot-rl bench update", description=DESCRIPTION)
     torch.set_num_threads(config.threads)
     result = measure(config)
-    if config.json:
-        print_json(result)
-    else:
-        _print(result)
-    return 0
+    return deliver(result, lambda: _print(result), as_json=config.json)
 
 
 def measure(config: UpdateBenchConfig) -> dict[str, object]:

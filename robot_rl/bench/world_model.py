@@ -13,10 +13,10 @@ from rich.table import Table
 
 from robot_rl.algorithms.registry import build_agent
 from robot_rl.algorithms.td3_bc import TD3BCConfig
+from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
 from robot_rl.bench.update import random_replay
 from robot_rl.config import parse
-from robot_rl.console import print_json
 from robot_rl.data.replay import Batch, Replay, TransitionSource
 from robot_rl.data.stats import observation_stats
 from robot_rl.world_models.augment import AugmentConfig, Augmented, Mode, exploring
@@ -64,11 +64,7 @@ def main(argv: Sequence[str]) -> int:
         "update": _updates(config, replay, models),
         "training": {name: _training(model, replay, config) for name, model in models.items()},
     }
-    if config.json:
-        print_json(result)
-    else:
-        _print(result)
-    return 0
+    return deliver(result, lambda: _print(result), as_json=config.json)
 
 
 def _model(name: str, replay: Replay) -> WorldModel:

@@ -17,8 +17,9 @@ from robot_rl.commands.data_export import EXPORT_HELP, export
 from robot_rl.commands.data_frame import FRAME_HELP, frame
 from robot_rl.commands.data_topics import TOPICS_HELP, topics
 from robot_rl.config import nearest, parse
-from robot_rl.console import print_json, progress_bar
+from robot_rl.console import after_data, print_json, progress_bar
 from robot_rl.data.dataset import load_dataset, write_dataset
+from robot_rl.data.durable import require_new
 from robot_rl.data.episode import Episode
 from robot_rl.data.formats.log import FormatName, ReadOptions
 from robot_rl.data.formats.registry import open_log
@@ -95,8 +96,7 @@ def main(argv: Sequence[str]) -> int:
 def import_(argv: Sequence[str]) -> int:
     """`robot-rl data import SRC --out DIR`."""
     config = parse(ImportConfig, argv, prog="robot-rl data import", description=IMPORT_HELP)
-    if config.out.exists():
-        raise DataError(f"{config.out} exists already. Choose another --out or remove it.")
+    require_new(config.out)
     start = time.perf_counter()
     options = ReadOptions(
         env=config.env,
@@ -138,7 +138,7 @@ def import_(argv: Sequence[str]) -> int:
     out = Console(highlight=False)
     out.print(summarise(dataset).table())
     out.print(f"imported as {log.format} in {time.perf_counter() - start:.1f} s", markup=False)
-    out.print(f"Next: robot-rl data doctor {config.out}   then   robot-rl pretrain bc --data {config.out} --out RUN")
+    out.print(after_data(config.out))
     return 0
 
 

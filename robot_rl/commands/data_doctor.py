@@ -15,6 +15,7 @@ from robot_rl.data.dataset import METADATA_KEY, Dataset, load_dataset, read_meta
 from robot_rl.data.doctor.diagnose import diagnose, diagnose_log, refused
 from robot_rl.data.doctor.fix import Fixer
 from robot_rl.data.doctor.report import Report
+from robot_rl.data.durable import require_new
 from robot_rl.data.episode import Episode
 from robot_rl.data.formats.log import FormatName, ReadOptions
 from robot_rl.data.formats.registry import open_log
@@ -47,8 +48,8 @@ class DoctorConfig:
             raise ConfigError("--fix writes a new dataset; name its folder with --out DIR.")
         if self.out is not None and not self.fix:
             raise ConfigError("--out is for --fix; add --fix, or leave --out away.")
-        if self.out is not None and self.out.exists():
-            raise DataError(f"{self.out} exists already. Choose another --out or remove it.")
+        if self.out is not None:
+            require_new(self.out)
 
 
 def doctor(argv: Sequence[str]) -> int:

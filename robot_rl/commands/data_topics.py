@@ -14,6 +14,7 @@ from robot_rl.config import parse
 from robot_rl.console import print_json
 from robot_rl.data.bags.recording import open_recording, recordings_in
 from robot_rl.data.bags.survey import Surveyed, starting_file, survey
+from robot_rl.data.durable import require_new
 from robot_rl.errors import DataError
 
 TOPICS_HELP = """List the topics of a ROS bag or MCAP file: type, messages, rate and fields that can be mapped. --write
@@ -34,8 +35,8 @@ class TopicsConfig:
 def topics(argv: Sequence[str]) -> int:
     """Survey the (first) recording and print or write what it shows."""
     config = parse(TopicsConfig, argv, prog="robot-rl data topics", description=TOPICS_HELP)
-    if config.write is not None and config.write.exists():
-        raise DataError(f"{config.write} exists already. Choose another --write or remove it.")
+    if config.write is not None:
+        require_new(config.write, "--write")
     if not config.source.exists():
         raise DataError(f"{config.source} does not exist. Give the path of a recording.")
     recording = open_recording(next(iter(recordings_in(config.source)), config.source))

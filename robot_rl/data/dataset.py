@@ -23,6 +23,7 @@ from minari import __version__ as minari_version
 from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
+from robot_rl.data.durable import require_new
 from robot_rl.data.episode import Episode
 from robot_rl.data.pictures.cameras import CameraRef, refs_from_json, refs_to_json
 from robot_rl.errors import DataError
@@ -161,8 +162,7 @@ def write_dataset(
     Raises:
         DataError: If `out` exists, there is no episode, or one disagrees with `spec`.
     """
-    if out.exists():
-        raise DataError(f"{out} exists already. Choose another --out or remove it.")
+    require_new(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     work = out.absolute().with_name(f".{out.name}.tmp-{os.getpid()}")  # Minari joins relative paths twice
     try:

@@ -12,9 +12,24 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from robot_rl.errors import DataError
+from robot_rl.errors import DataError, RobotRLError
 
 Bytes = bytes | bytearray | memoryview
+
+
+def require_new(path: Path, option: str = "--out", error: type[RobotRLError] = DataError) -> None:
+    """Refuse to write over something.
+
+    Args:
+        path: To be written.
+        option: That names it.
+        error: Kind to raise.
+
+    Raises:
+        RobotRLError: If `path` exists.
+    """
+    if path.exists():
+        raise error(f"{option} {path} exists already. Choose another one or remove it.")
 
 
 def append_whole(fd: int, parts: Sequence[Bytes], end: int) -> int:

@@ -14,9 +14,9 @@ from rich.console import Console
 from robot_rl.config import parse, to_mapping
 from robot_rl.console import key_value_table, print_json, progress_bar
 from robot_rl.data.dataset import write_dataset
+from robot_rl.data.durable import require_new
 from robot_rl.data.episode import Episode
 from robot_rl.envs import env_spec, make_env
-from robot_rl.errors import DataError
 from sim.locomotion_logs import SCORES, Quality, TD3Plan, Trained, make_logs, normalised_score, train
 
 DESCRIPTION = """Train TD3 from a seed and write logs of named quality: one dataset folder each under --out.
@@ -42,8 +42,7 @@ class LocomotionConfig:
 def main(argv: Sequence[str]) -> int:
     """Parse, train, write, tabulate."""
     config = parse(LocomotionConfig, argv, prog="robot-rl locomotion", description=DESCRIPTION)
-    if config.out.exists():
-        raise DataError(f"{config.out} exists already. Choose another --out or remove it.")
+    require_new(config.out)
     torch.set_num_threads(1)
     trained = None if set(config.qualities) == {"random"} else _trained(config)
     spec = env_spec(make_env(config.plan.env))

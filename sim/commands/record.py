@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from robot_rl.console import print_json, progress_bar
+from robot_rl.console import after_data, print_json, progress_bar
 from robot_rl.data.dataset import write_dataset
+from robot_rl.data.durable import require_new
 from robot_rl.data.episode import Episode
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import ConfigError
@@ -72,8 +73,7 @@ def record(config: RecordConfig) -> int:
         EnvError: If the environment has no expert, or its expert keeps failing.
     """
     check(config)
-    if config.out.exists():
-        raise ConfigError(f"--out {config.out} exists already. Choose another folder or remove it.")
+    require_new(config.out, error=ConfigError)
     console = Console(stderr=config.json, highlight=False)
     hint = " (compiles for some 20 s when it runs for the first time)" if "robosuite" in config.env_id else ""
     console.print(f"starting {config.env_id}{hint}")
@@ -87,7 +87,7 @@ def record(config: RecordConfig) -> int:
         f"({figures['mean_length']:.0f} an episode) in [bold]{config.out}[/]\n"
         f"the expert succeeded in {figures['success_share']:.0%} of {figures['attempts']} attempts; "
         f"{figures['steps_per_second']:.0f} steps/s, {figures['seconds']:.0f} s\n"
-        f"Next: robot-rl data doctor {config.out}   then   robot-rl pretrain bc --data {config.out} --out RUN"
+        f"{after_data(config.out)}"
     )
     return 0
 

@@ -155,6 +155,43 @@ def test_a_person_judges_and_prepares_a_physical_arm(monkeypatch: pytest.MonkeyP
     assert arm.closed == 1
 
 
+def test_a_stopped_physical_arm_drives_home_once_somebody_arms_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    env, arm = physical(monkeypatch)
+    env.station.go()
+    obs, _ = env.reset()
+    env.station.press("key")
+    *_, truncated, info = env.step(obs[:7])
+    assert truncated
+    assert "key" in info["stopped"][0]
+    env.station.go()
+    with pytest.raises(ArmError, match="arm again"):
+        env.reset()
+    arm.q = arm.q + 0.05  # somebody moved it
+    env.station.ask_to_arm()
+    obs, _ = env.reset()
+    np.testing.assert_allclose(obs[:7], CONFIG.home, atol=0.02)
+    *_, truncated, info = env.step(obs[:7])
+    assert "stopped" not in info
+    env.close()
+
+
+def test_a_stop_pressed_while_an_episode_is_prepared_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    env, arm = physical(monkeypatch, goal=True, home=())
+    commanded = arm.command
+
+    def command(action: Any) -> None:  # the pose that the driver takes control with
+        commanded(action)
+        if len(arm.commands) == 1:
+            env.station.press("key")
+
+    monkeypatch.setattr(arm, "command", command)
+    obs, _ = env.reset()
+    *_, truncated, info = env.step(obs[:7])
+    assert truncated
+    assert "key" in info["stopped"][0]
+    env.close()
+
+
 def test_an_arm_with_a_goal_judges_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     env, _ = physical(monkeypatch, goal=True)
     obs, _ = env.reset()

@@ -24,14 +24,15 @@ from robot_rl.algorithms.sac import SACConfig
 from robot_rl.algorithms.td3_bc import TD3BCConfig
 from robot_rl.checkpoint import load_agent
 from robot_rl.collect import Collector
-from robot_rl.data.replay_log import ReplayLog
 from robot_rl.data.stats import observation_stats
 from robot_rl.data.transition import Rows
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import BundleError, ParityError
+from tests.deploy.runs import transitions
 from tests.learning.made import make_episodes, make_spec
 
 ENV = "Pendulum-v1"
+
 CONFIGS: list[AgentConfig] = [
     AWACConfig(actor_hidden=(16, 16), critic_hidden=(16,), batch_size=8, dropout=0.2, squash_mean=True),
     IQLConfig(hidden=(16,), batch_size=8),
@@ -142,13 +143,6 @@ def learner_words(out: Path, steps: int) -> list[object]:
         "--agent.hidden", 16, "--agent.batch-size", 8, "--eval-every", 100_000, "--eval-episodes", 1,
         "--checkpoint-every", 100, "--log-every", 100, "--publish-every", 0.05, "--device", "cpu",
     ]  # fmt: skip
-
-
-def transitions(out: Path) -> Rows:
-    log = ReplayLog(out / "transitions", load_agent(out)[0].spec)
-    rows = log.read()
-    log.close()
-    return rows
 
 
 def assert_one_stream(rows: Rows) -> None:

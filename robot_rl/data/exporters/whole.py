@@ -8,6 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from robot_rl.data.durable import require_new
 from robot_rl.errors import DataError
 
 
@@ -18,8 +19,7 @@ def whole(out: Path) -> Generator[Path]:
     Raises:
         DataError: If `out` exists or cannot be written.
     """
-    if out.exists():
-        raise DataError(f"{out} exists already. Choose another --out or remove it.")
+    require_new(out)
     work = out.absolute().with_name(f".{out.name}.tmp-{os.getpid()}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

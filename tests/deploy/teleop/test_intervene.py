@@ -12,12 +12,10 @@ import pytest
 from deploy.commands.actor import ActorConfig
 from deploy.commands.finetune import FinetuneCommand
 from robot_rl.algorithms.sac import SACConfig
-from robot_rl.checkpoint import load_agent
-from robot_rl.data.replay_log import ReplayLog
-from robot_rl.data.transition import Rows
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import ConfigError
 from robot_rl.experts import make_expert
+from tests.deploy.runs import transitions
 from tests.deploy.teleop.typist import Typist
 
 ENV = "VirtualArm-v1"
@@ -29,13 +27,6 @@ def words(out: Path, steps: int) -> list[object]:
         "--agent.hidden", 16, "--agent.batch-size", 8, "--eval-every", 100_000, "--eval-episodes", 0,
         "--checkpoint-every", 100, "--log-every", 100, "--publish-every", 0.05, "--device", "cpu",
     ]  # fmt: skip
-
-
-def transitions(out: Path) -> Rows:
-    log = ReplayLog(out / "transitions", load_agent(out)[0].spec)
-    rows = log.read()
-    log.close()
-    return rows
 
 
 def test_the_scripted_expert_takes_over_in_an_actor(tmp_path: Path) -> None:
