@@ -12,7 +12,7 @@ from deploy.safety.kinematics import Kinematics
 from deploy.safety.limits import GripperLimits, JointLimits, Limits, Overrun, ToolLimits
 
 Triple = tuple[float, float, float]
-Interpolation = Literal["step", "linear", "min_jerk"]
+Interpolation = Literal["step", "linear", "min_jerk", "ruckig"]
 
 
 class JointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -22,7 +22,7 @@ from deploy.bundle.chunk import ChunkPlayer
 from deploy.bundle.contract import Contract
 from deploy.control.alarms import alarms
 from deploy.control.home import take_control
-from deploy.control.interpolate import Interpolator, Mode
+from deploy.control.interpolate import Mode, path_for
 from deploy.control.rate import KEPT_TICKS, SPIN_NS, Pacer
 from deploy.control.report import Ending, ServeReport
 from deploy.control.watchdog import Watchdog
@@ -190,8 +190,8 @@ class _Loop:
         limits = self.supervisor.limits
         self.simulator = self.arm if isinstance(self.arm, Episodic) else None
         self.chunks = self.policy if isinstance(self.policy, ChunkPlayer) else None
-        many = self.plan.commands_per_step
-        self.path = Interpolator(self.plan.interpolation, many, self.supervisor.action_dim) if many > 1 else None
+        plan = self.plan
+        self.path = path_for(plan.interpolation, plan.commands_per_step, limits, self.supervisor.action_dim)
         self.watchdog = Watchdog(limits.policy_timeout_s, self.tick_hangs)
 
     def run(self, ticks: int | None, episodes: int | None) -> Ending:

@@ -6,21 +6,63 @@ follows by up to one period. Each is a polynomial in s, the share of the period 
     step      p1
     linear    p0 + s (p1 - p0)
     min_jerk  the quintic with the least jerk from (p0, v0, a0) to (p1, v1, 0); v1 = p1 - previous p1
+    ruckig    none of these: a plan within the arm's limits, see `deploy.control.ruckig_path`
 
 (Flash and Hogan 1985 for the quintic; velocities are per period.)
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.control.ruckig_path import RuckigPath
+from deploy.safety.limits import Limits
 from robot_rl.spec import Array
 
 Vector = NDArray[np.float64]
-Mode = Literal["step", "linear", "min_jerk"]
+Polynomial = Literal["step", "linear", "min_jerk"]
+Mode = Literal[Polynomial, "ruckig"]
+
+
+class Path(Protocol):
+    """Commands that lead from one policy action to the next."""
+
+    @property
+    def due(self) -> bool:
+        """Whether the next command needs a new action first."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the past: the next action is a segment's both ends."""
+        ...
+
+    def aim(self, action: Array) -> None:
+        """Begin a segment towards `action`, (A,)."""
+        ...
+
+    def next(self) -> Vector:
+        """The next command, (A,); the same buffer each time."""
+        ...
+
+
+def path_for(mode: Mode, commands: int, limits: Limits, size: int) -> Path | None:
+    """The path of an arm; None where every command is an action of the policy.
+
+    Args:
+        mode: How commands lead from one action to the next.
+        commands: Commands for each action.
+        limits: The arm's.
+        size: Length of an action, A.
+
+    Raises:
+        ConfigError: If `mode` needs a package that is not installed.
+    """
+    if commands == 1:
+        return None
+    return RuckigPath(commands, limits) if mode == "ruckig" else Interpolator(mode, commands, size)
 
 
 class Interpolator:
@@ -32,7 +74,7 @@ class Interpolator:
         size: Length of an action, A.
     """
 
-    def __init__(self, mode: Mode, commands: int, size: int) -> None:
+    def __init__(self, mode: Polynomial, commands: int, size: int) -> None:
         self._mode, self._commands = mode, commands
         shares = np.arange(1, commands + 1)[:, None] / commands
         self._powers = shares ** np.arange(6)  # (commands, 6); the last row is s = 1

@@ -23,7 +23,7 @@ from deploy.arms.schema import ArmConfig
 from deploy.control.alarms import alarms
 from deploy.control.controller import LONGEST_BRAKING_S
 from deploy.control.home import arm_when_still, drive_home, take_control
-from deploy.control.interpolate import Interpolator
+from deploy.control.interpolate import path_for
 from deploy.control.rate import Pacer
 from deploy.control.watchdog import Watchdog
 from deploy.online.outcome import Judgement, outcome_for
@@ -76,8 +76,7 @@ class ArmEnv(gym.Env[Array, Array]):
         self._outcome = outcome_for(self.robot_spec, self.station)
         self._longest = episode_steps or max(1, round(EPISODE_S * config.rate_hz))
         self._pacer = Pacer(limits.rate_hz, (), paced=paced or self._sim is None, kept_ticks=1)
-        many = config.commands_per_step
-        self._path = Interpolator(config.interpolation, many, self.supervisor.action_dim) if many > 1 else None
+        self._path = path_for(config.interpolation, config.commands_per_step, limits, self.supervisor.action_dim)
         self._watchdog = Watchdog(0.0 if self._sim else limits.policy_timeout_s, self._tick_hangs)
         self._watchdog.__enter__()
         self.rehearsal: Callable[[], object] = lambda: None  # the caller's own, while a tick waits for its deadline

@@ -1,4 +1,4 @@
-"""The operator's station, the watchdog, interpolation, and what the system is asked for."""
+"""The operator's station, the watchdog, and what the system is asked for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from deploy.arms.registry import make_arm
 from deploy.bundle.contract import Contract
 from deploy.commands import operator as operator_command
 from deploy.control.controller import ServePlan, serve
-from deploy.control.interpolate import Interpolator
 from deploy.control.realtime import RealtimePlan, realtime
 from deploy.control.report import Ending
 from deploy.control.watchdog import Watchdog
@@ -196,53 +195,6 @@ def test_the_watchdog_bites_once_in_time_and_sleeps_on_command() -> None:
     assert len(bites) == 1
     with Watchdog(0.0, bites.append):
         pass
-
-
-def commands(mode: Any, actions: list[float], many: int = 4) -> list[float]:
-    path, out = Interpolator(mode, many, 1), list[float]()
-    for action in actions:
-        assert path.due
-        path.aim(np.array([action], np.float32))
-        out += [float(path.next()[0]) for _ in range(many)]
-    return out
-
-
-def test_interpolation_by_hand() -> None:
-    assert commands("step", [0, 4]) == [0, 0, 0, 0, 4, 4, 4, 4]
-    assert commands("linear", [0, 4]) == [0, 0, 0, 0, 1, 2, 3, 4]
-    smooth = commands("min_jerk", [0, 4, 4, 4], many=100)
-    assert smooth[199] == pytest.approx(4)
-    assert smooth[299] == pytest.approx(4)
-    # the quintic from rest to arriving at the target's own speed: 10h - 4v at s^3 and so on, h = v = 4
-    assert smooth[149] == pytest.approx(4 * (6 * 0.5**3 - 8 * 0.5**4 + 3 * 0.5**5))
-    speed = np.diff(smooth)
-    assert np.abs(np.diff(speed)).max() < 0.02  # no kink where segments meet
-
-
-def test_a_nan_passes_through_for_its_period_and_leaves_no_trace() -> None:
-    out = commands("min_jerk", [0, 1, np.nan, 2], many=2)
-    assert np.isnan(out[4:6]).all()
-    assert np.isfinite(out[6:]).all()
-    assert out[-1] == pytest.approx(2)
-
-
-def test_fast_commands_on_the_simulator_keep_the_policy_s_rate(bundle: Bundle, tmp_path: Path) -> None:
-    config = load_arm("virtual")
-    fast = replace_rate(config, 250.0)
-    arm: Any = make_arm(fast, episode_steps=20)
-    arm.connect()
-    assert arm.spec.rate_hz == 50
-    policy: Any = Wanders(bundle[1])
-    plan = ServePlan(episodes=1, paced=False, commands_per_step=5, interpolation="min_jerk")
-    report = serve(policy, arm, Supervisor(fast.limits()), plan)
-    arm.close()
-    assert (report.ticks, policy.calls) == (100, 21)  # one call before the loop
-
-
-def replace_rate(config: Any, command_rate_hz: float) -> Any:
-    import msgspec
-
-    return msgspec.structs.replace(config, command_rate_hz=command_rate_hz)
 
 
 def test_what_the_system_grants_is_said_and_given_back() -> None:
