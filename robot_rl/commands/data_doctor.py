@@ -19,7 +19,6 @@ from robot_rl.data.durable import require_new
 from robot_rl.data.episode import Episode
 from robot_rl.data.formats.log import FormatName, ReadOptions
 from robot_rl.data.formats.registry import open_log
-from robot_rl.data.formats.robomimic.masks import robomimic_masks
 from robot_rl.errors import ConfigError, DataError, RobotRLError
 
 DOCTOR_HELP = """Look for what spoils learning: NaN, dead, frozen or saturated dimensions, actions out of bounds, clock
@@ -81,8 +80,7 @@ def _examined(config: DoctorConfig) -> Report:
     if not config.source.exists():
         raise DataError(f"No dataset or log at {config.source}. Make a dataset with `robot-rl data import`.")
     try:
-        log = open_log(config.source, config.format, _options(config))
-        return diagnose_log(config.source, log, robomimic_masks(config.source))
+        return diagnose_log(config.source, open_log(config.source, config.format, _options(config)))
     except ConfigError:
         raise
     except RobotRLError as error:

@@ -13,6 +13,9 @@ import numpy as np
 from robot_rl.data.dataset import write_dataset
 from robot_rl.data.episode import Episode
 from tests.data.made import SPEC, d4rl_file, replace, robomimic_file
+from tests.data.made_lerobot import v21, v30
+from tests.data.made_rlds import episode as rlds_episode
+from tests.data.made_rlds import rlds
 
 Spoil = Callable[[Path], Path]  # makes the spoilt log in a folder; returns its path
 
@@ -406,6 +409,12 @@ def in_json(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     return spoil
 
 
+def repeated(parts: dict[Any, Any]) -> None:
+    """Episode 3 once more what episode 0 was."""
+    parts[3] = {**parts[0], "episode_index": np.full(12, 3), "index": np.arange(36, 48)}
+    parts["listing"][3] |= {"length": 12, "tasks": ["pick"]}
+
+
 LOGS: dict[str, Corruption] = {
     "robomimic: split leak": Corruption(
         robomimic(masks(train=[b"demo_0", b"demo_1"], valid=[b"demo_1"])),
@@ -422,6 +431,28 @@ LOGS: dict[str, Corruption] = {
     ),
     "robomimic: named twice": Corruption(
         robomimic(masks(train=[b"demo_0", b"demo_0"])), r"split 'train' names an episode twice", "splits"
+    ),
+    "lerobot: split leak": Corruption(
+        lambda folder: v21(folder / "log", change_info=lambda i: i.update(splits={"train": "0:4", "val": "3:4"})),
+        r"'train' and 'val' share 1 episodes, first episode 3",
+        "split leak",
+    ),
+    "lerobot: leak by copy": Corruption(
+        lambda folder: v21(folder / "log", repeated, lambda i: i.update(total_frames=48)),
+        r"episode 3 of 'val' repeats episode 0 of 'train'",
+        "split leak",
+    ),
+    "lerobot: split of nobody": Corruption(
+        lambda folder: v30(folder / "log", change_info=lambda i: i.update(splits={"train": "0:40"})),
+        r"split 'train' names episode 4, but there are 4",
+        "splits",
+    ),
+    "rlds: leak by copy": Corruption(
+        lambda folder: rlds(
+            folder / "log", {"train": [rlds_episode(0, 5), rlds_episode(1, 6)], "val": [rlds_episode(1, 6)]}
+        ),
+        r"episode 2 of 'val' repeats episode 1 of 'train'",
+        "split leak",
     ),
     "robomimic: mixed schemas": Corruption(
         robomimic(lambda f: f["data/demo_3"].move("obs/state", "obs/joints")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,13 +38,12 @@ def diagnose(dataset: Dataset) -> Report:
     return _report(str(dataset.path), len(dataset), seen, findings)
 
 
-def diagnose_log(path: Path, log: ImportedLog, splits: Mapping[str, tuple[int, ...]]) -> Report:
+def diagnose_log(path: Path, log: ImportedLog) -> Report:
     """Look at every episode of a log; the reader's own notes become notes of the report.
 
     Args:
         path: The log.
         log: Opened; its episodes are consumed.
-        splits: Episodes of its named parts.
     """
     seen = Gathered(log.spec)
     findings = [Finding(severity="note", check=f"read as {log.format}", what=n, remedy="") for n in log.notes]
@@ -53,7 +52,7 @@ def diagnose_log(path: Path, log: ImportedLog, splits: Mapping[str, tuple[int, .
     if unread and log.count > unread[0] + 1:
         what = f"episodes {unread[0] + 1} to {log.count - 1} come behind it and were not looked at"
         findings.append(Finding(severity="note", check="unread", what=what, remedy="mend the log, then look again"))
-    findings += check_splits(splits, seen, log.count)
+    findings += check_splits(log.splits, seen, log.count)
     return _report(str(path), log.count, seen, findings)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +46,8 @@ class ImportedLog:
         count: Number of episodes.
         episodes: The episodes, read as they are asked for.
         notes: What a user should know about the reading.
+        splits: Named parts and the places of their episodes among all, as the log has them; a place behind the
+            last stands for an episode that is not there. Empty where `--filter` has chosen one.
     """
 
     format: str
@@ -53,3 +55,4 @@ class ImportedLog:
     count: int
     episodes: Iterator[Episode]
     notes: tuple[str, ...] = ()
+    splits: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])

@@ -8,6 +8,7 @@ the last action is not logged.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from robot_rl.errors import DataError
 
 _REWARD, _SUCCESS, _DONE = "next.reward", "next.success", "next.done"
 _TERMINATED = "next.terminated"  # written by our exporter and by some simulators' recorders
+
+_SPLIT = re.compile(r"\s*(\d{1,9})\s*:\s*(\d{1,9})\s*")
 
 
 def read_lerobot(path: Path, options: ReadOptions) -> ImportedLog:
@@ -51,6 +54,7 @@ def read_lerobot(path: Path, options: ReadOptions) -> ImportedLog:
         spec = replace(spec, rate_hz=round(1 / max(float(np.median(rows.periods)), 1e-9), 3))
     notes += _task_notes(info, rows, seen)
     chosen = _split(info, rows, options)
+    splits = {} if options.filter else _splits(info, chosen, notes)
     pictures = cameras(info, chosen, listed, notes)
     notes += [*_row_notes(columns, info, rows), *seen.notes]
     return ImportedLog(
@@ -59,6 +63,7 @@ def read_lerobot(path: Path, options: ReadOptions) -> ImportedLog:
         count=len(chosen),
         episodes=_episodes(info, columns, chosen, pictures),
         notes=tuple(notes),
+        splits=splits,
     )
 
 
@@ -98,19 +103,40 @@ def _split(info: LeRobotInfo, rows: Rows, options: ReadOptions) -> dict[int, Pla
     ordered = {index: rows.places[index] for index in sorted(rows.places)}
     if not options.filter:
         return ordered
-    begin, colon, end = info.splits.get(options.filter, "").partition(":")
-    if not (colon and begin.strip().isdigit() and end.strip().isdigit()):
-        raise DataError(
-            f"{info.root}: no split '{options.filter}' in info.json; there are: "
-            f"{', '.join(f'{k} ({v})' for k, v in info.splits.items()) or 'none'}."
-        )
-    chosen = {i: p for i, p in ordered.items() if int(begin) <= i < int(end)}
-    if not chosen or int(end) > max(ordered) + 1:
+    begin, end = _bounds(info, options.filter)
+    chosen = {i: p for i, p in ordered.items() if begin <= i < end}
+    if not chosen or end > max(ordered) + 1:
         raise DataError(
             f"{info.root}: split '{options.filter}' is {begin}:{end}, the episodes go from {min(ordered)} to "
             f"{max(ordered)}. Leave --filter out."
         )
     return chosen
+
+
+def _splits(info: LeRobotInfo, places: dict[int, Place], notes: list[str]) -> dict[str, tuple[int, ...]]:
+    """Split name to places among all episodes; an index that no episode has gets the place behind the last."""
+    order = {index: i for i, index in enumerate(places)}
+    found: dict[str, tuple[int, ...]] = {}
+    for name, text in info.splits.items():
+        if not _SPLIT.fullmatch(text):
+            notes.append(f"split '{name}' of info.json is '{text}', not BEGIN:END: it is left out")
+            continue
+        begin, end = _bounds(info, name)
+        inside = tuple(order[index] for index in order if begin <= index < end)
+        lost = max(0, end - begin) > len(inside)
+        found[name] = inside + (len(order),) * lost
+    return found
+
+
+def _bounds(info: LeRobotInfo, split: str) -> tuple[int, int]:
+    """First episode and the one behind the last of a split, as info.json has it."""
+    found = _SPLIT.fullmatch(info.splits.get(split, ""))
+    if found is None:
+        raise DataError(
+            f"{info.root}: no split '{split}' in info.json; there are: "
+            f"{', '.join(f'{k} ({v})' for k, v in info.splits.items()) or 'none'}."
+        )
+    return int(found[1]), int(found[2])
 
 
 def _episodes(info: LeRobotInfo, columns: Columns, places: dict[int, Place], pictures: Cameras) -> Iterator[Episode]:

@@ -50,7 +50,7 @@ class _Scan:
     rewarded: bool = False
     range: LoggedRange = field(default_factory=LoggedRange)
     texts: set[str] = field(default_factory=set[str])
-    by_split: dict[str, int] = field(default_factory=dict[str, int])
+    by_split: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
 
 
 def read_rlds(path: Path, options: ReadOptions) -> ImportedLog:
@@ -83,6 +83,7 @@ def read_rlds(path: Path, options: ReadOptions) -> ImportedLog:
         count=scan.episodes,
         episodes=_episodes(shards, columns, drop=drop),
         notes=(*notes, *seen.notes),
+        splits={} if options.filter else scan.by_split,
     )
 
 
@@ -147,7 +148,8 @@ def _scan(shards: list[Shard], columns: _Columns, seen: Contradictions) -> _Scan
             count += 1
         if shard.stated is not None and shard.stated != count:
             seen.add(f"dataset_info.json gives {shard.path.name} {shard.stated} episodes, it holds {count}")
-        found.by_split[shard.split] = found.by_split.get(shard.split, 0) + count
+        here = tuple(range(found.episodes, found.episodes + count))
+        found.by_split[shard.split] = found.by_split.get(shard.split, ()) + here
         found.episodes += count
     if not found.episodes:
         raise DataError(f"{shards[0].path.parent} holds no episodes.")
@@ -175,7 +177,7 @@ def _look(steps: _Steps, found: _Scan, seen: Contradictions) -> None:
 def _scan_notes(scan: _Scan, columns: _Columns, *, drop: bool) -> list[str]:
     notes: list[str] = []
     if len(scan.by_split) > 1:
-        notes.append(f"splits read together: {', '.join(f'{k} ({n})' for k, n in scan.by_split.items())}")
+        notes.append(f"splits read together: {', '.join(f'{k} ({len(n)})' for k, n in scan.by_split.items())}")
     if drop:
         notes.append("the last step of every episode has a zero action: it is the final observation, not an action")
     else:

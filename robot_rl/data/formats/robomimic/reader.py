@@ -20,6 +20,7 @@ from robot_rl.data.formats.contradictions import Contradictions
 from robot_rl.data.formats.hdf5 import Floats, group, json_attr, listing, numbered_groups, numbers, opened
 from robot_rl.data.formats.log import ImportedLog, ReadOptions
 from robot_rl.data.formats.robomimic.demo import Observed, cameras, find_observed, is_isaac, rate_of, read_observed
+from robot_rl.data.formats.robomimic.masks import robomimic_masks
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import DataError, EnvError, SpecMismatch
 from robot_rl.spec import Spec, vector
@@ -70,6 +71,7 @@ def read_robomimic(path: Path, options: ReadOptions) -> ImportedLog:
         count=len(names),
         episodes=_episodes(path, names, observed, spec.rate_hz, sparse=sparse),
         notes=(*notes, *seen.notes),
+        splits={} if options.filter else robomimic_masks(path),
     )
 
 
