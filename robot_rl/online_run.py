@@ -21,7 +21,7 @@ from robot_rl.algorithms.agent import Agent, Metrics
 from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
 from robot_rl.checkpoint import load_agent, load_policy, resolve, save_checkpoint
 from robot_rl.data.dataset import load_dataset
-from robot_rl.data.replay import Replay
+from robot_rl.data.replay import MEMORY_GB, Replay
 from robot_rl.data.replay_log import ReplayLog
 from robot_rl.data.reward import RewardFn, RewardRule, relabel, require_rule, reward_fn
 from robot_rl.data.selection import Episodes
@@ -59,6 +59,7 @@ class FinetuneConfig(OnlineConfig):
     checkpoint_every: int = 10_000  # interactions between checkpoints, made at the next episode's start
     log_every: int = 500  # interactions between log lines
     device: DeviceName = "auto"  # where to train
+    memory_gb: float = MEMORY_GB  # logged transitions beyond this lie in a nameless file in the dataset's folder
     threads: int = 1  # torch threads; more rarely helps at these sizes
     resume: bool = False  # go on from the last checkpoint in `out`
     wandb: bool = False  # log to Weights & Biases as well
@@ -288,4 +289,5 @@ def _offline(
 ) -> Replay | None:
     if not episodes or config.offline_share == 0:
         return None
-    return Replay.of(spec, episodes if reward is None else relabel(episodes, reward), device, beside=config.data)
+    wanted = episodes if reward is None else relabel(episodes, reward)
+    return Replay.of(spec, wanted, device, beside=config.data, memory_gb=config.memory_gb)

@@ -20,6 +20,7 @@ from robot_rl.data.dataset import Dataset, write_dataset
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Replay
 from robot_rl.data.replay_log import ReplayLog
+from robot_rl.data.row_table import RowTable
 from robot_rl.data.stats import observation_stats
 from robot_rl.data.transition import Rows, transition_dtype
 from robot_rl.envs import env_spec, make_env
@@ -91,6 +92,23 @@ def test_resuming_equals_never_having_stopped(name: str, logs: Dataset, tmp_path
     torch.manual_seed(99)
     finetune(config(name, tmp_path / "halves", logs.path, resume=True), quiet=True)
     assert_same_run(tmp_path / "straight", tmp_path / "halves")
+
+
+def test_logged_data_beyond_memory_change_nothing(
+    logs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_file: list[bool] = []
+
+    class Seen(RowTable):
+        def __init__(self, *words: Any) -> None:
+            super().__init__(*words)
+            in_file.append(self.in_file)
+
+    monkeypatch.setattr("robot_rl.data.replay.RowTable", Seen)
+    finetune(config("awac", tmp_path / "memory", logs.path), quiet=True)
+    finetune(config("awac", tmp_path / "file", logs.path, memory_gb=0.0), quiet=True)
+    assert in_file == [False, True]
+    assert_same_run(tmp_path / "memory", tmp_path / "file")
 
 
 def test_ctrl_c_saves_at_the_end_of_the_episode(logs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
