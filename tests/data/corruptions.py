@@ -89,6 +89,13 @@ def shifted_actions(steps: int) -> Callable[[list[Episode]], list[Episode]]:
     return lambda episodes: [changed(e, actions=np.roll(e.actions, steps, axis=0)) for e in episodes]
 
 
+def told(episode: Episode, later: int) -> Episode:
+    """The last observation is the first action, that many steps later."""
+    obs = np.array(episode.observations)
+    obs[later : later + len(episode), -1] = episode.actions[: len(obs) - later, 0]
+    return changed(episode, observations=obs)
+
+
 def stored(change: Callable[[h5py.File], Any]) -> Spoil:
     """A whole dataset of which the HDF5 file is spoilt afterwards."""
 
@@ -304,6 +311,16 @@ STORED: dict[str, Corruption] = {
         r"states 90 steps and holds 80 actions",
         "counts",
         6,
+    ),
+    "action in the observation": Corruption(
+        dataset(lambda episodes: [told(e, 0) for e in episodes]),
+        r"1 observation dimensions are the action of the same step",
+        "action in observation",
+    ),
+    "last action in the observation": Corruption(
+        dataset(lambda episodes: [told(e, 1) for e in episodes]),
+        r"1 observation dimensions are the action before",
+        "action in observation",
     ),
     "text for numbers": Corruption(
         stored(lambda f: replace(f, "episode_2/rewards", [b"a"] * 80)),

@@ -18,6 +18,7 @@ Ints = NDArray[np.intp]
 SAMPLED = 40_000  # rows kept to estimate quantiles
 LAG_ROWS = 20_000  # steps that the lag is measured on
 LAG_STEPS = 20  # largest lag looked for
+REPEATS = (0, 1)  # steps by which an observation may repeat an action
 _BOUND_SHARE = 1e-3  # of a bound's span: nearer than this is at the bound
 
 
@@ -46,13 +47,19 @@ class Facts:
 
 
 class Gathered:
-    """Facts of all episodes, a thinned sample of their rows, and the lag."""
+    """Facts of all episodes, a thinned sample of their rows, the lag, and who repeats whom.
+
+    Attributes:
+        repeats: For each of `REPEATS`, whether action dimension a is what observation dimension s was in every row
+            so far, that many steps later, (A, S).
+    """
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.facts: list[Facts] = []
         self._sample: list[Array] = []
         self._stride, self._rows, self._seen = 1, 0, 0
+        self.repeats = tuple(np.ones((spec.action_dim, spec.obs_dim), bool) for _ in REPEATS)
         self._lag = LagMeter(LAG_STEPS)
         self._lag_rows = 0
 
@@ -78,6 +85,12 @@ class Gathered:
             seen = len(episode) + int(episode.final_observed)
             self._lag.add(episode.actions, episode.observations[:seen])
             self._lag_rows += len(episode)
+        for later, pairs in zip(REPEATS, self.repeats, strict=True):
+            rows = len(episode) - later
+            for a in np.flatnonzero(pairs.any(1)):
+                left = np.flatnonzero(pairs[a])
+                same = episode.observations[later : later + rows, left] == episode.actions[:rows, a, None]
+                pairs[a, left] = same.all(0)
         self._take(episode.observations)
 
     def _take(self, obs: Array) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from robot_rl.data.doctor.facts import Facts, Gathered
+from robot_rl.data.doctor.facts import REPEATS, Facts, Gathered
 from robot_rl.data.doctor.finding import Finding
 
 SATURATED_SHARE = 0.2  # of a dimension's actions at a bound
@@ -128,6 +128,25 @@ def _lag(seen: Gathered) -> Iterator[Finding]:
     yield Finding(severity="warning", check="lag", what=what, remedy=remedy)
 
 
+def _repeated_actions(seen: Gathered) -> Iterator[Finding]:
+    """Observations that hold the action itself: a cloned policy copies it and has learned nothing."""
+    low, high = (np.array([getattr(f, k) for f in seen.facts]) for k in ("action_low", "action_high"))
+    moves = high.max(0) > low.min(0)
+    for later, pairs in zip(REPEATS, seen.repeats, strict=True):
+        found = [(int(a), int(s)) for a, s in np.argwhere(pairs & moves[:, None])]
+        if not found:
+            continue
+        names = ", ".join(f"{seen.spec.obs_names[s]} = {seen.spec.action_names[a]}" for a, s in found[:4])
+        if later == 0:
+            what = f"{len(found)} observation dimensions are the action of the same step: {names}"
+            remedy = "leave them out (--obs-keys): a cloned policy copies them, and no robot knows its action before"
+            yield Finding(severity="error", check="action in observation", what=what, remedy=remedy)
+        else:
+            what = f"{len(found)} observation dimensions are the action before: {names}"
+            remedy = "a cloned policy may learn to repeat itself; leave them out (--obs-keys) if it does"
+            yield Finding(severity="note", check="action in observation", what=what, remedy=remedy)
+
+
 def _same_source(seen: Gathered) -> Iterator[Finding]:
     """Two different episodes under one name; equal ones are found as duplicates."""
     first: dict[str, Facts] = {}
@@ -153,5 +172,6 @@ _CHECKS: tuple[Callable[[Gathered], Iterator[Finding]], ...] = (
     _outliers,
     _jumps,
     _lag,
+    _repeated_actions,
     _same_source,
 )
