@@ -12,6 +12,7 @@ from robot_rl.data.reward import RewardFn
 from robot_rl.data.transition import Rows, Success, transition_dtype
 from robot_rl.envs import Env
 from robot_rl.errors import ConfigError
+from robot_rl.memory import begin_episode, executed
 from robot_rl.spec import Array, Spec
 
 ExploreFn = Callable[[Array, Array], Array]
@@ -98,6 +99,8 @@ class Collector:
         obs = self._begin() if self._obs is None else self._obs
         fresh = self._rng.standard_normal(self._actions, dtype=np.float32)
         starts = self._length == 0
+        if starts:
+            begin_episode(explore)
         self._noise = fresh if starts or not self._memory else self._memory * self._noise + self._fresh_share * fresh
         action = explore(obs, self._noise)
         after, reward, terminated, truncated, info = self._env.step(action)
@@ -105,8 +108,9 @@ class Collector:
         if self._reward is not None:
             reward = self._reward(after[None])[0]
         row = self._row[0]
-        executed = info.get("executed_action", action)  # a safety supervisor or a person may have changed it
-        row["obs"], row["action"], row["reward"], row["next_obs"] = obs, executed, reward, after
+        taken = info.get("executed_action", action)  # a safety supervisor or a person may have changed it
+        executed(explore, taken)
+        row["obs"], row["action"], row["reward"], row["next_obs"] = obs, taken, reward, after
         row["intervention"] = info.get("intervention", False)
         row["policy_version"], row["terminated"], row["truncated"] = version, terminated, truncated and not terminated
         row["success"] = Success(info["is_success"]) if "is_success" in info else Success.UNKNOWN

@@ -12,6 +12,8 @@ import torch
 from robot_rl.checkpoint import TrainedPolicy
 from robot_rl.envs import Env, env_spec, make_env
 from robot_rl.errors import ConfigError
+from robot_rl.memory import begin_episode, executed
+from robot_rl.nets.recurrent import RecurrentBehaviour, RecurrentPolicy
 from robot_rl.spec import Array
 
 ActFn = Callable[[Array], Array]
@@ -85,7 +87,7 @@ def rollout(
 
     Args:
         env: Environment; success is its `info["is_success"]` at the end of an episode.
-        act: Raw observation (S,) -> executable action (A,).
+        act: Raw observation (S,) -> executable action (A,); told where episodes begin if it remembers.
         episodes: How many.
         seed: Of the first reset.
         on_episode: Called after each, for progress bars.
@@ -95,9 +97,12 @@ def rollout(
     successes: list[bool] = []
     for index in range(episodes):
         obs, info = env.reset(seed=seed + index)
+        begin_episode(act)
         total, steps, done = 0.0, 0, False
         while not done:
             obs, reward, terminated, truncated, info = env.step(act(np.asarray(obs, np.float32)))
+            if "executed_action" in info:
+                executed(act, info["executed_action"])
             total, steps, done = total + float(reward), steps + 1, terminated or truncated
         returns.append(total)
         lengths.append(steps)
@@ -114,7 +119,9 @@ def rollout(
 
 
 def act_with(module: torch.nn.Module, device: str = "cpu") -> ActFn:
-    """Turn a policy module into a function on numpy vectors."""
+    """Turn a policy module into a function on numpy vectors; a recurrent one keeps its memory in it."""
+    if isinstance(module, RecurrentPolicy):
+        return RecurrentAct(module, device)
 
     @torch.inference_mode()
     def act(obs: Array) -> Array:
@@ -122,6 +129,35 @@ def act_with(module: torch.nn.Module, device: str = "cpu") -> ActFn:
         return action[0].cpu().numpy()
 
     return act
+
+
+class RecurrentAct:
+    """A recurrent policy and its memory: a function on numpy vectors that remembers.
+
+    Args:
+        module: The policy, deterministic or exploring.
+        device: Where it lives.
+    """
+
+    def __init__(self, module: RecurrentPolicy | RecurrentBehaviour, device: str = "cpu") -> None:
+        self._module = module
+        self._state = torch.zeros(1, module.state_dim, device=device)
+
+    def begin_episode(self) -> None:
+        """Forget."""
+        self._state = torch.zeros_like(self._state)
+
+    @torch.inference_mode()
+    def executed(self, action: Array) -> None:
+        """Remember `action`, (A,), as the last one."""
+        self._state[:, -len(action) :] = torch.from_numpy(np.asarray(action, np.float32))
+
+    @torch.inference_mode()
+    def __call__(self, obs: Array, *noise: Array) -> Array:
+        """Executable action, (A,), for a raw observation, (S,), and for an exploring policy its noise, (A,)."""
+        rows = [torch.from_numpy(vector)[None].to(self._state.device) for vector in noise]
+        action, self._state = self._module(torch.from_numpy(obs)[None].to(self._state.device), self._state, *rows)
+        return action[0].cpu().numpy()
 
 
 def open_env(env_id: str, policy: TrainedPolicy, episode_steps: int | None) -> Env:

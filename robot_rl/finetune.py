@@ -17,9 +17,11 @@ from robot_rl.algorithms.agent import Agent, Metrics
 from robot_rl.collect import Collector, ExploreFn
 from robot_rl.console import progress_bar
 from robot_rl.envs import Env, env_spec
+from robot_rl.evaluate import RecurrentAct
 from robot_rl.experts import make_expert
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.intervene import Intervened, ScriptedPilot
+from robot_rl.nets.recurrent import RecurrentBehaviour
 from robot_rl.online_run import FinetuneConfig, OnlineRun, open_env
 from robot_rl.spec import Array
 
@@ -121,6 +123,8 @@ def _pilot(config: FinetuneConfig, env: Env) -> ScriptedPilot | None:
 def act_with_noise(agent: Agent) -> ExploreFn:
     """The agent's exploring policy as a function on numpy vectors: observation, noise -> action."""
     device, behaviour = agent.device, agent.behaviour
+    if isinstance(behaviour, RecurrentBehaviour):
+        return RecurrentAct(behaviour, str(device))
 
     @torch.inference_mode()
     def explore(obs: Array, noise: Array) -> Array:

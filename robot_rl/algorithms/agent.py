@@ -14,6 +14,7 @@ from robot_rl.data.replay import Batch
 from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import CheckpointError
 from robot_rl.nets.actor import Actor, Behaviour, Policy, Scaler
+from robot_rl.nets.recurrent import RecurrentBehaviour, RecurrentPolicy
 from robot_rl.spec import Spec
 
 Metrics = dict[str, Tensor]
@@ -88,8 +89,8 @@ class Agent(nn.Module, ABC):
         return self._actor if self.averaged_actor is None else self.averaged_actor
 
     @property
-    def policy(self) -> Policy:
-        """The deterministic policy: raw observation in, executable action out."""
+    def policy(self) -> Policy | RecurrentPolicy:
+        """The deterministic policy: raw observation in, executable action out; a memory too where it has one."""
         return Policy(self._acting, self.scaler)
 
     def take_over(self, former: Agent) -> None:
@@ -125,7 +126,7 @@ class Agent(nn.Module, ABC):
         self.average_actor(getattr(self.cfg, "ema", 0.0))
 
     @property
-    def behaviour(self) -> Behaviour:
+    def behaviour(self) -> Behaviour | RecurrentBehaviour:
         """The policy as it collects: with its own exploration noise."""
         return Behaviour(self._acting, self.scaler)
 
