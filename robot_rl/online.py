@@ -122,7 +122,7 @@ class OnlineLearner:
             start = self._agent_config
             self.agent.cfg = replace(start, bc_weight=start.bc_weight * left)
         self._refit_when_due()
-        return self.agent.update(self._source.sample(self._agent_config.batch_size, self._sampler))
+        return self.agent.update(self.agent.draw(self._source, self._sampler))
 
     def _refit_when_due(self) -> None:
         model, every = self._augmented, self.config.refit_every

@@ -34,6 +34,8 @@ from robot_rl.intervene import require_takeovers
 from robot_rl.online import OnlineConfig, OnlineLearner
 from robot_rl.run import RunLog
 from robot_rl.spec import Spec
+from robot_rl.transfer.lesson import learn_from, with_teacher
+from robot_rl.transfer.teacher import Teacher, load_teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,9 @@ class FinetuneConfig(OnlineConfig):
     out: Path  # run folder to write
     agent: AgentConfig  # the learner's own options; those of --start where it is the same learner
     start: Path | None = None  # pretrained run; another learner's gives its actor alone; none starts from scratch
+    transfer: Path | None = (
+        None  # run of `robot-rl pretrain teacher`: what latent-sac or dreamer takes from other tasks
+    )
     data: Path | None = None  # logged data to keep replaying; default those of --start
     env: str = ""  # Gymnasium id; default the one the data come from
     episode_steps: int | None = None  # time limit of episodes; default the environment's
@@ -112,10 +117,13 @@ class OnlineRun:
     def __init__(self, config: FinetuneConfig) -> None:
         data = _data_folder(config)
         config = replace(config, data=None if data is None else data.absolute())  # `export` finds it from anywhere
-        self.config = config
         device = pick_device(config.device)
+        teacher = None if config.transfer is None else load_teacher(config.transfer, device=device)
+        if teacher is not None:
+            config = replace(config, agent=with_teacher(config.agent, teacher))
+        self.config = config
         resumed = _resumed(config, device)
-        self.env, agent, episodes = _prepare(config, device, resumed[0] if resumed else None)
+        self.env, agent, episodes = _prepare(config, device, resumed[0] if resumed else None, teacher)
         self.reward = reward_fn(config.reward, self.env, agent.spec)
         offline = _offline(config, agent.spec, episodes, self.reward, device)
         self.learner = OnlineLearner(agent, offline, config, config.seed)
@@ -232,7 +240,9 @@ def _resumed(config: FinetuneConfig, device: str) -> tuple[Agent, dict[str, Tens
     return load_agent(config.out, device=device) if config.resume else None
 
 
-def _prepare(config: FinetuneConfig, device: str, resumed: Agent | None) -> tuple[Env | None, Agent, Episodes]:
+def _prepare(
+    config: FinetuneConfig, device: str, resumed: Agent | None, teacher: Teacher | None
+) -> tuple[Env | None, Agent, Episodes]:
     """Environment (where there are evaluations), agent and logged episodes, checked against each other."""
     dataset = None if config.data is None else load_dataset(config.data)
     episodes: Episodes = [] if dataset is None else dataset  # read from disk whenever gone through
@@ -249,19 +259,23 @@ def _prepare(config: FinetuneConfig, device: str, resumed: Agent | None) -> tupl
     env = open_env(config, spec) if config.eval_episodes else None
     if dataset is not None:
         dataset.spec.require_match(spec, str(dataset.path), "the policy", "Give the data it was pretrained on.")
-    agent = resumed or _first_agent(config, spec, episodes, device)
+    if teacher is not None:
+        teacher.spec.require_match(spec, str(config.transfer), "the target", "Sources and target must look alike.")
+    agent = resumed or _first_agent(config, spec, teacher.stats if teacher else _stats(spec, episodes), device)
+    if teacher is not None:
+        learn_from(agent, teacher, fresh=resumed is None)
     return env, agent, episodes
 
 
-def _first_agent(config: FinetuneConfig, spec: Spec, episodes: Episodes, device: str) -> Agent:
+def _stats(spec: Spec, episodes: Episodes) -> ObservationStats:
+    if episodes:
+        return observation_stats(episodes)
+    return ObservationStats(mean=np.zeros(spec.obs_dim, np.float32), std=np.ones(spec.obs_dim, np.float32))
+
+
+def _first_agent(config: FinetuneConfig, spec: Spec, stats: ObservationStats, device: str) -> Agent:
     torch.manual_seed(config.seed)
     if config.start is None:
-        size = spec.obs_dim
-        stats = (
-            observation_stats(episodes)
-            if episodes
-            else ObservationStats(mean=np.zeros(size, np.float32), std=np.ones(size, np.float32))
-        )
         return build_agent(config.agent, spec, stats, seed=config.seed, device=device)
     former, _ = load_agent(config.start, device=device)
     agent = build_agent(config.agent, spec, former.stats, seed=config.seed, device=device)

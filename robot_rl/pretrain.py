@@ -95,7 +95,7 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
     with progress_bar(hidden=quiet) as bar, interrupt_sets(stop):
         task = bar.add_task(config.algorithm, total=config.steps, completed=agent.updates, note="")
         while agent.updates < config.steps and not stop.is_set():
-            metrics = agent.update(source.sample(config.agent.batch_size, sampler))
+            metrics = agent.update(agent.draw(source, sampler))
             step, last = agent.updates, agent.updates == config.steps
             if step % config.log_every == 0 or last:
                 scalars = {name: float(value) for name, value in metrics.items()}

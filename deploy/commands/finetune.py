@@ -33,7 +33,8 @@ from robot_rl.interrupt import interrupt_sets
 from robot_rl.online_run import FinetuneConfig, OnlineRun
 
 DESCRIPTION = """Fine-tune a policy online, on this machine:
-`robot-rl finetune awac|iql|sac|td3-bc --start RUN --out RUN2`.
+`robot-rl finetune awac|iql|sac|td3-bc --start RUN --out RUN2`, or, from the logs of other tasks,
+`robot-rl finetune latent-sac|dreamer --transfer TEACHER --env ID --out RUN`.
 
 Starts a learner and --actors processes that step the environment and never wait for it; with --in-turns,
 environment and learner take turns in one process, with exactly --utd updates an interaction and results that

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.algorithms.steps import polyak
-from robot_rl.data.replay import Batch
+from robot_rl.data.replay import Batch, TransitionSource
+from robot_rl.data.sequences import Sequences
 from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import CheckpointError
 from robot_rl.nets.actor import Actor, Behaviour, Policy, Scaler
@@ -49,19 +50,20 @@ class Agent(nn.Module, ABC):
         self.actor_frozen = False  # critics alone learn: while they get to know new data
 
     @abstractmethod
-    def learn(self, batch: Batch) -> Metrics:
-        """One update on a batch of normalised observations and actions in [-1, 1]."""
+    def learn(self, batch: Any) -> Metrics:
+        """One update on what `draw` gives, observations normalised and actions in [-1, 1]."""
 
-    def update(self, batch: Batch) -> Metrics:
+    def draw(self, source: TransitionSource, generator: torch.Generator) -> Batch | Sequences:
+        """What one update is made from: transitions, or pieces of episodes for learners that remember."""
+        return source.sample(self.cfg.batch_size, generator)
+
+    def update(self, batch: Batch | Sequences) -> Metrics:
         """One update on a batch in the robot's units; metrics stay on the device."""
         self.updates += 1
         scaler = self.scaler
+        scaled = batch._replace(obs=scaler.obs(batch.obs), action=scaler.to_unit(batch.action))
         metrics = self.learn(
-            batch._replace(
-                obs=scaler.obs(batch.obs),
-                action=scaler.to_unit(batch.action),
-                next_obs=scaler.obs(batch.next_obs),
-            )
+            scaled._replace(next_obs=scaler.obs(scaled.next_obs)) if isinstance(scaled, Batch) else scaled
         )
         if self.averaged_actor is not None and not self.actor_frozen:
             rate = min(self.cfg.ema, self.updates / (self.updates + 10.0))  # follows closely at first

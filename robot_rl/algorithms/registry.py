@@ -8,24 +8,29 @@ from robot_rl.algorithms.agent import Agent
 from robot_rl.algorithms.awac import AWAC, AWACConfig
 from robot_rl.algorithms.bc import BC, BCConfig
 from robot_rl.algorithms.dqn import DQN, DQNConfig
+from robot_rl.algorithms.dreamer import Dreamer, DreamerConfig
 from robot_rl.algorithms.iql import IQL, IQLConfig
+from robot_rl.algorithms.latent_sac import LatentSAC, LatentSACConfig
 from robot_rl.algorithms.sac import SAC, SACConfig
 from robot_rl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import ConfigError
 from robot_rl.spec import Spec
 
-AlgorithmName = Literal["bc", "td3-bc", "awac", "iql", "sac", "dqn"]
-AgentConfig = BCConfig | TD3BCConfig | AWACConfig | IQLConfig | SACConfig | DQNConfig
+AlgorithmName = Literal["bc", "td3-bc", "awac", "iql", "sac", "dqn", "latent-sac", "dreamer"]
+AgentConfig = BCConfig | TD3BCConfig | AWACConfig | IQLConfig | SACConfig | DQNConfig | LatentSACConfig | DreamerConfig
 
-CONFIGS: dict[str, type[Any]] = {
-    "bc": BCConfig,
-    "td3-bc": TD3BCConfig,
-    "awac": AWACConfig,
-    "iql": IQLConfig,
-    "sac": SACConfig,
-    "dqn": DQNConfig,
+LEARNERS: dict[str, tuple[type[Any], type[Agent]]] = {
+    "bc": (BCConfig, BC),
+    "td3-bc": (TD3BCConfig, TD3BC),
+    "awac": (AWACConfig, AWAC),
+    "iql": (IQLConfig, IQL),
+    "sac": (SACConfig, SAC),
+    "dqn": (DQNConfig, DQN),
+    "latent-sac": (LatentSACConfig, LatentSAC),
+    "dreamer": (DreamerConfig, Dreamer),
 }
+CONFIGS: dict[str, type[Any]] = {name: config for name, (config, _) in LEARNERS.items()}
 
 
 def build_agent(cfg: AgentConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu") -> Agent:
@@ -39,16 +44,5 @@ def build_agent(cfg: AgentConfig, spec: Spec, stats: ObservationStats, *, seed: 
             "an index: use dqn" if spec.control == "discrete" else "continuous: dqn chooses one of a few, use another"
         )
         raise ConfigError(f"The actions here are {kind}.")
-    match cfg:
-        case BCConfig():
-            return BC(cfg, spec, stats, seed=seed, device=device)
-        case TD3BCConfig():
-            return TD3BC(cfg, spec, stats, seed=seed, device=device)
-        case AWACConfig():
-            return AWAC(cfg, spec, stats, seed=seed, device=device)
-        case IQLConfig():
-            return IQL(cfg, spec, stats, seed=seed, device=device)
-        case SACConfig():
-            return SAC(cfg, spec, stats, seed=seed, device=device)
-        case DQNConfig():
-            return DQN(cfg, spec, stats, seed=seed, device=device)
+    make: Any = next(learner for config, learner in LEARNERS.values() if config is type(cfg))
+    return make(cfg, spec, stats, seed=seed, device=device)

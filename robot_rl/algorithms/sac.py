@@ -25,7 +25,7 @@ from robot_rl.data.replay import Batch
 from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import ConfigError
 from robot_rl.nets.actor import SquashedGaussianActor
-from robot_rl.nets.ensemble import EnsembleCritic
+from robot_rl.nets.ensemble import EnsembleCritic, PartialCritic
 from robot_rl.spec import Spec
 
 
@@ -59,13 +59,30 @@ class SACConfig:
 
 
 class SAC(Agent):
-    """Soft actor-critic."""
+    """Soft actor-critic.
+
+    Args:
+        cfg: Options.
+        spec: Widths and action bounds.
+        stats: Frozen observation statistics.
+        seed: Of the generator.
+        device: "cpu" or "cuda".
+        critics_see: So many of the observation's first entries; the rest is for the actor alone. None for all.
+    """
 
     def __init__(
-        self, cfg: SACConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu"
+        self,
+        cfg: SACConfig,
+        spec: Spec,
+        stats: ObservationStats,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        critics_see: int | None = None,
     ) -> None:
         super().__init__(spec, stats, seed, device)
         self.cfg = cfg
+        self._critics_see = spec.obs_dim if critics_see is None else critics_see
         self.actor = SquashedGaussianActor(spec.obs_dim, spec.action_dim, cfg.hidden, first_std=cfg.first_std)
         self.critic = self._new_critic()
         self.target_critic = frozen_copy(self._new_critic(), self.critic)
@@ -128,4 +145,6 @@ class SAC(Agent):
 
     def _new_critic(self) -> EnsembleCritic:
         cfg, spec = self.cfg, self.spec
-        return EnsembleCritic(cfg.critics, spec.obs_dim, spec.action_dim, cfg.hidden, layer_norm=cfg.layer_norm)
+        if self._critics_see == spec.obs_dim:
+            return EnsembleCritic(cfg.critics, spec.obs_dim, spec.action_dim, cfg.hidden, layer_norm=cfg.layer_norm)
+        return PartialCritic(cfg.critics, self._critics_see, spec.action_dim, cfg.hidden, layer_norm=cfg.layer_norm)

@@ -107,11 +107,11 @@ def _contestants(config: UpdateBenchConfig, replay: Replay) -> dict[str, Callabl
         "plain awac 3x256, batch 256": lambda: plain.update(replay.sample(256, generator))
     }
 
-    def stepper(agent: Agent, size: int) -> Callable[[], object]:
-        return lambda: agent.update(replay.sample(size, generator))
+    def stepper(agent: Agent) -> Callable[[], object]:
+        return lambda: agent.update(agent.draw(replay, generator))
 
     for name, cfg in configs.items():
-        found[name] = stepper(build_agent(cfg, spec, stats), cfg.batch_size)
+        found[name] = stepper(build_agent(cfg, spec, stats))
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from robot_rl.data.episode import Episode
 from robot_rl.data.row_table import RowTable
+from robot_rl.data.sequences import Sequences, SequenceSource, joined, span
 from robot_rl.data.transition import Rows
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.spec import Array, Spec
@@ -132,6 +133,43 @@ class Replay:
         obs, action, reward, mask, next_obs, _ = rows.split(self._splits, dim=1)
         return Batch(obs, action, reward.squeeze(1), mask.squeeze(1), next_obs)
 
+    def sequences(self, count: int, length: int, generator: torch.Generator) -> Sequences:
+        """`count` pieces of episodes, of `length` transitions or fewer where an episode is shorter.
+
+        Rows that another actor's interrupt are the end of a piece.
+
+        Raises:
+            DataError: If there is no transition yet.
+        """
+        if self._size == 0:
+            raise DataError("The replay is empty; nothing to draw a sequence from.")
+        picked = torch.randint(self._size, (count,), generator=generator, device=self._device)
+        offset = torch.randint(length, (count,), generator=generator, device=self._device)
+        around = picked[:, None] + torch.arange(1 - length, length, device=self._device)  # (B, 2L-1), oldest row 0
+        rows = self._gather_aged(around.clamp(0, self._size - 1))
+        start, steps = span(self._nothing_follows(rows, around), offset)
+        places = start[:, None] + torch.arange(length, device=self._device).minimum(steps[:, None] - 1)
+        rows = rows.gather(1, places[..., None].expand(-1, -1, rows.shape[2])).transpose(0, 1)  # (L, B, W)
+        obs, action, reward, mask, next_obs, end = rows.split(self._splits, dim=2)
+        exists = torch.arange(length, device=self._device)[:, None] < steps
+        valid = exists & (end.squeeze(2) != _UNSEEN)
+        return Sequences(torch.cat([obs[:1], next_obs]), action, reward.squeeze(2), mask.squeeze(2), valid.float())
+
+    def _gather_aged(self, ages: Tensor) -> Tensor:
+        """Rows by age, 0 the oldest, (..., W)."""
+        places = (ages + self._next) % self.capacity if self._size == self.capacity else ages
+        if self._table is not None:
+            return self._table.gather(places.flatten().cpu()).to(self._device).view(*places.shape, -1)
+        return self._rows[places]
+
+    def _nothing_follows(self, rows: Tensor, ages: Tensor) -> Tensor:
+        """Where a row is its episode's last, or the next one is not its continuation, (B, 2L-1)."""
+        first, size = sum(self._splits[:4]), self._splits[0]
+        ended = (rows[..., -1] != 0) | (ages < 0) | (ages >= self._size - 1)
+        broken = (rows[:, 1:, :size] != rows[:, :-1, first : first + size]).any(2)
+        ended[:, :-1] |= broken
+        return ended
+
     def transitions(self) -> Batch:
         """Every transition that may be drawn, once each, in the order of the rows."""
         rows = self._rows[: self._size] if self._usable is None else self._rows[self._usable]
@@ -215,6 +253,14 @@ class Pool:
             return (self.first if count else self.second).sample(size, generator)
         return _joined(self.first.sample(count, generator), self.second.sample(size - count, generator))
 
+    def sequences(self, count: int, length: int, generator: torch.Generator) -> Sequences:
+        """`count` pieces, those from `first` in front."""
+        if len(self.second) == 0:
+            return remembered(self.first).sequences(count, length, generator)
+        drawn = torch.randint(len(self), (count,), generator=generator, device=generator.device)
+        split = int((drawn < len(self.first)).sum())
+        return _parted((self.first, split), (self.second, count - split), length, generator)
+
 
 @dataclass(frozen=True)
 class Mixture:
@@ -246,6 +292,34 @@ class Mixture:
         if first == 0:
             return self.online.sample(size, generator)
         return _joined(self.offline.sample(first, generator), self.online.sample(size - first, generator))
+
+    def sequences(self, count: int, length: int, generator: torch.Generator) -> Sequences:
+        """`count` pieces, `round(offline_share * count)` of them offline."""
+        share = self.offline_share if len(self.online) else 1.0
+        split = round(share * count) if len(self.offline) else 0
+        return _parted((self.offline, split), (self.online, count - split), length, generator)
+
+
+def remembered(source: TransitionSource) -> SequenceSource:
+    """`source` as one of sequences.
+
+    Raises:
+        ConfigError: If it knows transitions alone.
+    """
+    if not hasattr(source, "sequences"):
+        raise ConfigError(
+            "This learner is trained on pieces of episodes, and a world model's batches are single transitions: leave "
+            "out --world-model."
+        )
+    return cast("SequenceSource", source)
+
+
+def _parted(
+    one: tuple[TransitionSource, int], two: tuple[TransitionSource, int], length: int, generator: torch.Generator
+) -> Sequences:
+    """So many pieces of the one and so many of the other."""
+    drawn = [remembered(source).sequences(count, length, generator) for source, count in (one, two) if count]
+    return drawn[0] if len(drawn) == 1 else joined(*drawn)
 
 
 def _joined(one: Batch, two: Batch) -> Batch:

@@ -59,6 +59,7 @@ class EnsembleCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.members = members
+        self.obs_dim = obs_dim
         layers: list[nn.Module] = []
         width = obs_dim + action_dim
         for size in hidden:
@@ -75,3 +76,11 @@ class EnsembleCritic(nn.Module):
         x = torch.cat([obs, action], dim=-1)
         out = cast("Tensor", self.net(x.expand(self.members, *x.shape)))
         return out.squeeze(-1)
+
+
+class PartialCritic(EnsembleCritic):
+    """Critics that see the first S entries of what the actor sees, (B, S + ...), (B, A) -> (N, B)."""
+
+    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Q_n(s, a) for every member, (N, B)."""
+        return super().forward(obs[..., : self.obs_dim], action)

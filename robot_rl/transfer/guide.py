@@ -1,0 +1,125 @@
+"""What a student takes from a teacher: the sources' view of its own observations, weighted, and their actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robot_rl.errors import ConfigError
+from robot_rl.latent.model import LatentModel, LatentModelConfig
+from robot_rl.transfer.action_replay import CLIP, GUIDE, ActionReplay
+from robot_rl.transfer.similarity import Similarity
+
+REPLAYED = 256  # steps of the sources in each batch of the action replay
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferConfig:
+    """What is taken from a teacher (`--transfer RUN`); each part can be switched off."""
+
+    similarity: Literal["learned", "uniform"] = "learned"  # weights of the sources; uniform selects nothing
+    distill: bool = True  # draw the student's states towards the sources'
+    action_replay: bool = True  # let the most similar source's actions inform the actor
+    initialise: bool = False  # begin with the teacher's model itself, as a jointly trained model would
+    distill_weight: float = 1.0  # of the distillation against the model's own loss
+    floor: float = 0.1  # smallest weight of a source in the distillation, in [0, 1]
+    replay_hidden: tuple[int, ...] = (256, 256)  # hidden layers of the action replay; the paper uses 750 wide ones
+    replay_latent: int = 8  # width of its latent
+    replay_every: int = 1  # updates from one of its own to the next
+    sources: tuple[str, ...] = ()  # names of the source tasks; comes with --transfer
+    teacher: LatentModelConfig = field(default_factory=LatentModelConfig)  # the teacher's sizes; come with --transfer
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.floor <= 1.0:
+            raise ConfigError(f"--agent.transfer.floor is {self.floor:g}; it must lie in [0, 1].")
+        if self.replay_every < 1:
+            raise ConfigError(f"--agent.transfer.replay-every is {self.replay_every}; it must be at least 1.")
+
+
+class SourceSteps(NamedTuple):
+    """Every step of the sources as the teacher saw it, (N, ...)."""
+
+    state: Tensor  # (N, F'), of the teacher with the step's own task
+    action: Tensor  # (N, A), in [-1, 1]
+    source: Tensor  # (N,) int64
+
+
+class Guide(nn.Module):
+    """A frozen teacher with K tasks, the similarity weights and the action replay.
+
+    Args:
+        cfg: Parts and sizes.
+        observations: S.
+        actions: A.
+        student: Width of the student's state.
+    """
+
+    onehots: Tensor
+
+    def __init__(self, cfg: TransferConfig, observations: int, actions: int, student: int) -> None:
+        super().__init__()
+        count = len(cfg.sources)
+        self.cfg = cfg
+        self.teacher = LatentModel(cfg.teacher, observations, actions, count).requires_grad_(False)
+        self.register_buffer("onehots", torch.eye(count))
+        self.similarity = Similarity(
+            self.teacher.width, student, count, uniform=cfg.similarity == "uniform", floor=cfg.floor
+        )
+        self.replay = ActionReplay(student, actions, count, cfg.replay_hidden, cfg.replay_latent)
+        self.steps: SourceSteps | None = None  # what the action replay learns from; not part of a checkpoint
+
+    @property
+    def width(self) -> int:
+        """Of what the actor gets to see beside the state."""
+        return GUIDE if self.cfg.action_replay else 0
+
+    @torch.no_grad()
+    def features(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """The teacher's states with each task, without chance, (T, B, S), (T-1, B, A) -> (T, B, K, F')."""
+        count, rows = len(self.onehots), obs.shape[1]
+        context = self.onehots.repeat(rows, 1)  # (B K, K)
+        many_obs, many_actions = obs.repeat_interleave(count, 1), actions.repeat_interleave(count, 1)
+        state = self.teacher.observe(many_obs, many_actions, context, None).state
+        return state.view(len(obs), rows, count, -1)
+
+    def follow(self, states: Tensor, action: Tensor, obs: Tensor) -> Tensor:
+        """The teacher's states after another step, (B, K, F'), (B, A), (B, S) -> (B, K, F')."""
+        count = len(self.onehots)
+        many = [x.unsqueeze(1).expand(-1, count, -1) for x in (action, obs)]
+        context = self.onehots.expand(len(obs), count, count)
+        return self.teacher.correct(states, many[0], many[1], context)
+
+    def expect(self, states: Tensor, action: Tensor, noise: Tensor) -> Tensor:
+        """The teacher's states as it imagines them after `action`, (B, K, F'), (B, A), (B, K, Z) -> (B, K, F')."""
+        count = len(self.onehots)
+        context = self.onehots.expand(len(action), count, count)
+        return self.teacher.rssm.imagine(states, action.unsqueeze(1).expand(-1, count, -1), context, noise)
+
+    def hint(self, theirs: Tensor, own: Tensor, z: Tensor) -> Tensor:
+        """What the actor sees beside its state: g of the most similar source, (..., K, F'), (..., F), (..., Z)."""
+        best = self.similarity.weights(theirs, own).argmax(-1)  # (...,)
+        chosen = F.one_hot(best, len(self.onehots)).to(own.dtype)
+        state = self.similarity.project((theirs * chosen.unsqueeze(-1)).sum(-2))
+        return self.replay.guide(state, chosen, z)
+
+    def draw_z(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """z for states (..., F), drawn and clipped."""
+        shape = (*like.shape[:-1], self.cfg.replay_latent)
+        return torch.randn(shape, generator=generator, device=like.device).clamp_(-CLIP, CLIP)
+
+    def replay_loss(self, generator: torch.Generator) -> Tensor:
+        """The action replay's loss on a batch of the sources' steps.
+
+        Raises:
+            ConfigError: If the sources' steps were not given.
+        """
+        if self.steps is None:
+            raise ConfigError("Action replay learns from the sources' steps: give --transfer RUN on resuming too.")
+        rows = torch.randint(len(self.steps.action), (REPLAYED,), generator=generator, device=generator.device)
+        with torch.no_grad():
+            state = self.similarity.project(self.steps.state[rows])
+        return self.replay.loss(state, self.steps.source[rows], self.steps.action[rows], generator)

@@ -1,0 +1,48 @@
+"""Where a teacher meets a student."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from robot_rl.algorithms.agent import Agent
+from robot_rl.algorithms.student import Student, StudentConfig
+from robot_rl.errors import ConfigError
+from robot_rl.transfer.teacher import Teacher
+
+
+def with_teacher(cfg: Any, teacher: Teacher) -> StudentConfig:
+    """A learner's options, with the sizes and sources of `teacher` filled in.
+
+    Raises:
+        ConfigError: If that learner has no latent state to teach.
+    """
+    if not isinstance(cfg, StudentConfig):
+        raise ConfigError(
+            f"--transfer {teacher.run} teaches learners with a latent world model: use latent-sac or dreamer."
+        )
+    return replace(cfg, transfer=replace(cfg.transfer, sources=teacher.sources, teacher=teacher.model.cfg))
+
+
+def learn_from(agent: Agent, teacher: Teacher, *, fresh: bool) -> None:
+    """Give a student its teacher.
+
+    Args:
+        agent: Built by the options of `with_teacher`.
+        teacher: Its teacher.
+        fresh: Also take over its weights; a resumed student has them.
+
+    Raises:
+        CheckpointError: If the student was taught by another, or its model is to begin with one of other sizes.
+    """
+    if not isinstance(agent, Student):
+        return
+    guide = agent.guide
+    if fresh and agent.cfg.transfer.initialise:
+        agent.begin_with(teacher.model)
+    if guide is None:
+        return
+    if fresh:
+        guide.teacher.load_state_dict(teacher.model.state_dict())
+    if guide.cfg.action_replay:
+        guide.steps = teacher.source_steps(str(agent.device))

@@ -1,0 +1,209 @@
+"""From the logs of two tasks to a student of a third: every part on and off, reproducible, resumable."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from robot_rl.algorithms.dreamer import DreamerConfig
+from robot_rl.algorithms.latent_sac import LatentSACConfig
+from robot_rl.algorithms.registry import AgentConfig
+from robot_rl.algorithms.sac import SACConfig
+from robot_rl.checkpoint import load_agent, load_policy
+from robot_rl.config import from_mapping, to_mapping
+from robot_rl.data.dataset import write_dataset
+from robot_rl.data.episode import Episode
+from robot_rl.envs import env_spec, make_env
+from robot_rl.errors import CheckpointError, ConfigError, SpecMismatch
+from robot_rl.evaluate import act_with
+from robot_rl.finetune import finetune
+from robot_rl.latent.model import LatentModelConfig
+from robot_rl.online_run import FinetuneConfig
+from robot_rl.run import read_metrics
+from robot_rl.transfer.guide import TransferConfig
+from robot_rl.transfer.teacher import TeacherConfig, load_teacher, train_teacher
+from tests.learning.made import make_episodes, make_spec
+
+ENV = "Pendulum-v1"
+MODEL = LatentModelConfig(deter=12, stoch=4, hidden=12, embed=12, layers=(16,))
+TAKEN = TransferConfig(replay_hidden=(16,))
+SAC = LatentSACConfig(hidden=(16,), batch_size=16, sequences=3, length=5, model=MODEL, transfer=TAKEN)
+DREAMER = DreamerConfig(hidden=(16,), sequences=3, length=5, horizon=3, model=MODEL, transfer=TAKEN)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory) -> tuple[Path, ...]:
+    """Random actions in two pendulums; the second pays for the opposite."""
+    folder = tmp_path_factory.mktemp("sources")
+    env = make_env(ENV, max_episode_steps=20)
+    spec, rng = env_spec(env), np.random.default_rng(0)
+    found = []
+    for name, sign in (("up", 1.0), ("down", -1.0)):
+        episodes = []
+        for seed in range(4):
+            obs, actions, rewards = [env.reset(seed=seed)[0]], [], []
+            for _ in range(20):
+                action = rng.uniform(-2, 2, 1).astype(np.float32)
+                after, reward, *_ = env.step(action)
+                obs.append(after)
+                actions.append(action)
+                rewards.append(sign * reward)
+            episodes.append(Episode(observations=np.stack(obs), actions=np.stack(actions), rewards=np.array(rewards)))
+        found.append(write_dataset(folder / name, spec, episodes, origin=name).path)
+    return tuple(found)
+
+
+def teach(sources, out: Path, **options) -> TeacherConfig:
+    return TeacherConfig(
+        sources=sources,
+        out=out,
+        **{
+            "model": MODEL,
+            "steps": 6,
+            "sequences": 4,
+            "length": 5,
+            "checkpoint_every": 3,
+            "log_every": 3,
+            "device": "cpu",
+        }
+        | options,
+    )
+
+
+@pytest.fixture(scope="module")
+def teacher(sources, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("teacher") / "run"
+    train_teacher(teach(sources, out), quiet=True)
+    return out
+
+
+def study(agent: AgentConfig, out: Path, teacher: Path | None, **options) -> FinetuneConfig:
+    return FinetuneConfig(
+        algorithm="dreamer" if isinstance(agent, DreamerConfig) else "latent-sac",
+        out=out,
+        agent=agent,
+        transfer=teacher,
+        env=ENV,
+        **{
+            "episode_steps": 10,
+            "steps": 30,
+            "warmup": 10,
+            "utd": 0.2,
+            "eval_every": 30,
+            "eval_episodes": 1,
+            "checkpoint_every": 10,
+            "log_every": 10,
+            "device": "cpu",
+        }
+        | options,
+    )
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    agent, _ = load_agent(run)
+    return agent.state_dict() | agent.training_state()
+
+
+def assert_same(one: Path, two: Path) -> None:
+    a, b = weights_of(one), weights_of(two)
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+@pytest.mark.parametrize("cfg", [SAC, DREAMER], ids=["latent-sac", "dreamer"])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        None,
+        {},
+        {"similarity": "uniform"},
+        {"action_replay": False},
+        {"distill": False},
+        {"distill": False, "action_replay": False, "initialise": True},
+    ],
+    ids=["alone", "all", "uniform", "distillation", "replay", "joint"],
+)
+def test_every_arm_learns_and_acts(cfg, parts, teacher, tmp_path):
+    if parts is not None:
+        cfg = replace(cfg, transfer=replace(TAKEN, **parts))
+    finetune(study(cfg, tmp_path / "run", None if parts is None else teacher), quiet=True)
+    rows = read_metrics(tmp_path / "run")
+    assert all(np.isfinite(v) for row in rows for v in row.values())
+    learned = {name for row in rows for name in row}
+    taught = parts is not None and (parts.get("distill", True) or parts.get("action_replay", True))
+    assert ("transfer/w up" in learned) == taught
+    assert ("transfer/replay" in learned) == (taught and parts.get("action_replay", True))
+    act = act_with(load_policy(tmp_path / "run").module)
+    act.begin_episode()
+    obs = np.array([1.0, 0.0, 0.5], np.float32)
+    first, second = act(obs), act(obs)
+    assert first.shape == (1,)
+    assert not np.array_equal(first, second)  # it remembers the first
+    act.begin_episode()
+    assert np.array_equal(act(obs), first)
+
+
+@pytest.mark.parametrize("cfg", [SAC, DREAMER], ids=["latent-sac", "dreamer"])
+def test_killed_and_resumed_equals_uninterrupted(cfg, teacher, tmp_path):
+    finetune(study(cfg, tmp_path / "whole", teacher), quiet=True)
+    finetune(study(cfg, tmp_path / "parts", teacher, steps=20), quiet=True)
+    finetune(study(cfg, tmp_path / "parts", teacher, resume=True), quiet=True)
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_teacher_resumed_equals_one_trained_at_once(sources, teacher, tmp_path):
+    train_teacher(teach(sources, tmp_path / "run", steps=3), quiet=True)
+    assert not (tmp_path / "gone").exists()
+    with pytest.raises(CheckpointError, match="already holds a run at update 3"):
+        train_teacher(teach(sources, tmp_path / "run"), quiet=True)
+    train_teacher(teach(sources, tmp_path / "run", resume=True), quiet=True)
+    one, two = load_teacher(teacher).model.state_dict(), load_teacher(tmp_path / "run").model.state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_the_sources_steps_are_all_of_them_in_order(sources, teacher):
+    steps = load_teacher(teacher).source_steps()
+    assert steps.source.tolist() == [0] * 80 + [1] * 80
+    assert steps.state.shape == (160, 16)
+    assert float(steps.action.abs().max()) <= 1.0
+
+
+def test_a_student_does_not_change_its_teacher_and_its_checkpoint_needs_no_other_file(teacher, tmp_path):
+    finetune(study(SAC, tmp_path / "run", teacher), quiet=True)
+    taught = load_agent(tmp_path / "run")[0].guide.teacher.state_dict()
+    own = load_teacher(teacher).model.state_dict()
+    assert all(torch.equal(taught[name], own[name]) for name in own)
+
+
+def test_a_student_that_begins_with_the_teachers_model_predicts_as_it_does_without_a_task(teacher, tmp_path):
+    cfg = replace(SAC, transfer=replace(TAKEN, initialise=True))
+    finetune(study(cfg, tmp_path / "run", teacher, warmup=30), quiet=True)  # no update
+    own, theirs = load_agent(tmp_path / "run")[0].model, load_teacher(teacher).model
+    obs, action = torch.randn(4, 2, 3), torch.randn(3, 2, 1)
+    mine = own.observe(obs, action, None, None).state
+    assert torch.allclose(mine, theirs.observe(obs, action, torch.zeros(2, 2), None).state, atol=1e-6)
+
+
+def test_what_does_not_fit_is_refused_in_words(sources, teacher, tmp_path):
+    blind = replace(study(SAC, tmp_path / "a", teacher), algorithm="sac", agent=SACConfig())
+    with pytest.raises(ConfigError, match="use latent-sac or dreamer"):
+        finetune(blind, quiet=True)
+    with pytest.raises(ConfigError, match="at least 2 tasks"):
+        train_teacher(teach(sources[:1], tmp_path / "b"), quiet=True)
+    other = write_dataset(tmp_path / "other", make_spec(), make_episodes(), origin="made").path
+    with pytest.raises(SpecMismatch, match="sees all its sources through the same observations"):
+        train_teacher(teach((sources[0], other), tmp_path / "c"), quiet=True)
+    finetune(study(SAC, tmp_path / "d", None, steps=10), quiet=True)
+    with pytest.raises(CheckpointError, match="no teacher"):
+        load_teacher(tmp_path / "d")
+    odd = replace(SAC, model=replace(MODEL, deter=8), transfer=replace(TAKEN, initialise=True))
+    with pytest.raises(CheckpointError, match=r"The teacher's rssm\..* is \(36, 24\), the student's \(24, 20\)"):
+        finetune(study(odd, tmp_path / "e", teacher), quiet=True)
+    assert not any((tmp_path / name).exists() for name in "abce")
+
+
+@pytest.mark.parametrize("cfg", [SAC, DREAMER])
+def test_options_survive_the_way_through_a_file(cfg):
+    assert from_mapping(type(cfg), to_mapping(cfg), "test") == cfg
