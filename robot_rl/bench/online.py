@@ -1,7 +1,8 @@
 """`robot-rl bench online RECIPE`: fine-tuning, arms x seeds, through the same commands a user types.
 
 Each (arm, seed) is a `pretrain` (where the arm has one) and a `finetune --in-turns` in processes of their
-own with one torch thread. What is done stays, an interrupted fine-tuning resumes.
+own with one torch thread. Teachers of other tasks are trained first, once each. What is done stays, an
+interrupted fine-tuning resumes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ class OnlineRecipe:
 
     name: str  # of the bench
     seeds: tuple[int, ...]  # of weights, batches, exploration and evaluation
-    arms: dict[str, dict[str, dict[str, Any]]]  # name -> {pretrain: keys of `pretrain`, finetune: keys of `finetune`}
+    arms: dict[str, dict[str, Any]]  # name -> {pretrain: keys of `pretrain`, finetune: of `finetune`, teacher: a name}
+    teachers: dict[str, dict[str, Any]] = field(default_factory=dict[str, Any])  # name -> keys of `pretrain teacher`
     pretrain: dict[str, Any] = field(default_factory=dict[str, Any])  # for every arm that pretrains
     finetune: dict[str, Any] = field(default_factory=dict[str, Any])  # for every arm
     thresholds: tuple[float, ...] = (0.8, 0.9)  # of success
@@ -58,8 +60,9 @@ class OnlineBenchConfig:
     """Benchmark of online fine-tuning."""
 
     recipe: tyro.conf.Positional[Path]  # YAML recipe, such as benchmarks/recipes/adroit_pen_online.yaml
-    data: Path  # dataset folder
+    data: Path  # dataset folder; for recipes with teachers the folder that holds their sources
     out: Path  # folder for runs and results
+    env: str = ""  # Gymnasium id of the target in place of the recipe's
     jobs: int = 2  # processes at a time, one torch thread each
     json: bool = False  # the results as one JSON object on standard output
 
@@ -68,7 +71,11 @@ def main(argv: Sequence[str]) -> int:
     """Parse, run, tabulate."""
     config = parse(OnlineBenchConfig, argv, prog="robot-rl bench online", description=DESCRIPTION)
     recipe = from_mapping(OnlineRecipe, load_yaml(config.recipe), str(config.recipe))
-    origin = load_dataset(config.data).origin
+    if config.env:
+        recipe = replace(recipe, finetune=recipe.finetune | {"env": config.env})
+    origin = "sources" if recipe.teachers else load_dataset(config.data).origin
+    lessons = {name: partial(_teach, config, recipe, name) for name in recipe.teachers}
+    run_jobs("teachers", lessons, at_once=config.jobs, quiet=config.json or not lessons)
     jobs = {
         f"{arm} seed {seed}": partial(_one, config, recipe, arm, seed) for seed in recipe.seeds for arm in recipe.arms
     }
@@ -88,29 +95,50 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _teach(config: OnlineBenchConfig, recipe: OnlineRecipe, name: str) -> None:
+    """Train a teacher, unless that is done already; `sources` are names of folders in --data."""
+    settings = recipe.teachers[name]
+    folder = _teacher_of(config, name)
+    if (folder / "done").is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [str(config.data / source) for source in settings["sources"]]
+    _run(["pretrain", "teacher"], folder, folder / "run", settings | {"sources": sources})
+    (folder / "done").touch()
+
+
+def _teacher_of(config: OnlineBenchConfig, name: str) -> Path:
+    return config.out / "teachers" / name
+
+
 def _one(config: OnlineBenchConfig, recipe: OnlineRecipe, arm: str, seed: int) -> None:
     """Pretrain and fine-tune one (arm, seed), unless that is done already."""
     folder = config.out / arm / f"seed{seed}"
     if (folder / "done.json").is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    parts, start, common = recipe.arms[arm], time.perf_counter(), {"data": str(config.data), "seed": seed}
+    parts, start, common = recipe.arms[arm], time.perf_counter(), {"seed": seed}
+    if not recipe.teachers:
+        common |= {"data": str(config.data)}
     begun = folder / "pretrained"
     if "pretrain" in parts and not (begun / "done").is_file():
-        _run("pretrain", folder, begun, recipe.pretrain | parts["pretrain"] | common)
+        settings = recipe.pretrain | parts["pretrain"] | common
+        _run(["pretrain", settings["algorithm"]], folder, begun, settings)
         (begun / "done").touch()
     settings = recipe.finetune | parts["finetune"] | common
     if "pretrain" in parts:
         settings["start"] = str(begun)
-    _run("finetune", folder, folder / "run", settings | {"in_turns": True})
+    if "teacher" in parts:
+        settings["transfer"] = str(_teacher_of(config, parts["teacher"]) / "run")
+    _run(["finetune", settings["algorithm"]], folder, folder / "run", settings | {"in_turns": True})
     (folder / "done.json").write_text(json.dumps({"seconds": time.perf_counter() - start}))
 
 
-def _run(verb: str, folder: Path, out: Path, settings: dict[str, Any]) -> None:
+def _run(words: list[str], folder: Path, out: Path, settings: dict[str, Any]) -> None:
     settings = settings | {"out": str(out), "resume": (out / "checkpoints" / "last").exists()}
-    file = folder / f"{verb}.yaml"
+    file = folder / f"{words[0]}.yaml"
     file.write_text(yaml.safe_dump(settings))
-    robot_rl([verb, str(settings["algorithm"]), "--config", str(file)])
+    robot_rl([*words, "--config", str(file)])
 
 
 def _summary(config: OnlineBenchConfig, recipe: OnlineRecipe, arm: str) -> dict[str, Any]:
