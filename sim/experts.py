@@ -8,6 +8,7 @@ and recorded, so demonstrations stay truthful. `robot_rl.experts` finds them her
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -17,21 +18,21 @@ from robot_rl.experts import Expert, ExpertMaker
 from robot_rl.spec import Array, Spec
 from sim.expert_door import DoorPlan
 from sim.expert_lift import LiftPlan
+from sim.expert_metaworld import MetaWorldPlan
 from sim.expert_virtual import ReachExpert
+from sim.metaworld_tasks import TASKS, env_id_of
 from sim.named import Named
-
-GRIPPER = 6  # the action's last entry: it opens or closes by its sign, so it gets no noise
 
 
 class Plan(Protocol):
-    """What a robosuite arm does next, without noise."""
+    """What an arm with a gripper does next, without noise."""
 
     def reset(self) -> None:
         """Forget the episode before."""
         ...
 
     def action(self, seen: Named) -> NDArray[np.float64]:
-        """Action in [-1, 1] for one observation, (7,)."""
+        """Action in [-1, 1] for one observation, (A,); its last entry is the gripper's."""
         ...
 
 
@@ -41,13 +42,15 @@ class NoisyPlan:
     Args:
         spec: Names of the observation it will be shown.
         plan: What it does.
-        noise: Standard deviation of Gaussian noise on each arm entry of the action; 1 is full scale.
+        noise: Standard deviation of Gaussian noise on each arm entry of the action; 1 is full scale. The
+            gripper, which closes or opens by the entry's sign, gets none.
         pause: Chance, at each step, of standing still for the next 2 to 6 steps, in [0, 1].
     """
 
     def __init__(self, spec: Spec, plan: Plan, *, noise: float = 0.1, pause: float = 0.0) -> None:
         self._spec, self._plan = spec, plan
         self._noise, self._pause = noise, pause
+        self._arm = spec.action_dim - 1
         self._rng = np.random.default_rng(0)
         self._idle = 0
         self._gripper = -1.0
@@ -58,17 +61,17 @@ class NoisyPlan:
         self._plan.reset()
 
     def act(self, obs: Array) -> Array:
-        """Action to execute and record, (7,), in [-1, 1]."""
+        """Action to execute and record, (A,), in [-1, 1]."""
         if self._idle == 0 and self._pause and self._rng.random() < self._pause:
             self._idle = int(self._rng.integers(2, 7))
         if self._idle:
             self._idle -= 1
-            action = np.zeros(GRIPPER + 1)
-            action[GRIPPER] = self._gripper
+            action = np.zeros(self._arm + 1)
+            action[-1] = self._gripper
         else:
             action = self._plan.action(Named(self._spec, obs))
-            self._gripper = float(action[GRIPPER])
-        action[:GRIPPER] += self._noise * self._rng.standard_normal(GRIPPER)
+            self._gripper = float(action[-1])
+        action[: self._arm] += self._noise * self._rng.standard_normal(self._arm)
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 
 
@@ -80,6 +83,10 @@ def _door(spec: Spec, noise: float, pause: float) -> Expert:
     return NoisyPlan(spec, DoorPlan(), noise=noise, pause=pause)
 
 
+def _metaworld(task: str, spec: Spec, noise: float, pause: float) -> Expert:
+    return NoisyPlan(spec, MetaWorldPlan(task), noise=noise, pause=pause)
+
+
 def _reach(spec: Spec, noise: float, pause: float) -> Expert:
     return ReachExpert(spec, noise=noise, pause=pause)
 
@@ -88,4 +95,5 @@ EXPERTS: dict[str, ExpertMaker] = {
     "robosuite/Lift-v1": _lift,
     "robosuite/Door-v1": _door,
     "VirtualArm-v1": _reach,
+    **{env_id_of(task): partial(_metaworld, task) for task in TASKS},
 }

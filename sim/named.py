@@ -26,6 +26,10 @@ class Named:
     def __init__(self, spec: Spec, obs: Array) -> None:
         self._spec, self._obs = spec, obs
 
+    def flat(self) -> Vector:
+        """All of it, (S,): a copy."""
+        return self._obs.astype(np.float64)
+
     def entry(self, name: str) -> Vector:
         """A whole entry, such as "robot0_eef_pos"."""
         return self._obs[self._spec.slice_of(name)].astype(np.float64)

@@ -11,9 +11,12 @@ import dataclasses
 import gymnasium as gym
 from gymnasium.envs.registration import WrapperSpec
 
+from sim.metaworld_tasks import TASKS, env_id_of
+
 # task: default time limit, control steps of 50 ms (callers override it with max_episode_steps)
 ROBOSUITE_STEPS = {"Lift": 400, "Door": 500, "NutAssemblySquare": 500, "PickPlaceCan": 500}
 ADROIT_STEPS = 200
+METAWORLD_STEPS = 100  # of 25 ms
 LOCOMOTION = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
 
 
@@ -24,6 +27,8 @@ def register_envs() -> None:
     """
     for task, steps in ROBOSUITE_STEPS.items():
         _register(f"robosuite/{task}-v1", "sim.robosuite_env:RobosuiteEnv", steps, kwargs={"task": task})
+    for task in TASKS:
+        _register(env_id_of(task), "sim.metaworld_env:MetaWorldEnv", METAWORLD_STEPS, kwargs={"task": task})
     _register("VirtualArm-v1", "sim.virtual_arm:VirtualArm", 200)
     for task in ("Door", "Pen"):
         _register(

@@ -25,7 +25,8 @@ Make demonstrations. With a scripted expert, in simulation:
     robot-rl record robosuite/Lift-v1 --out data/lift --episodes 50 --noise 0.1
 
 The noisy action is the one executed and recorded. An episode ends a few steps after success. The same options
-and seed make the same dataset. There are experts for robosuite/Lift-v1, robosuite/Door-v1 and VirtualArm-v1.
+and seed make the same dataset. There are experts for robosuite/Lift-v1, robosuite/Door-v1, VirtualArm-v1 and
+all of Meta-World, such as metaworld/door-close-v3.
 
 By hand, in any environment or on an arm:
 
@@ -68,6 +69,8 @@ def main(argv: Sequence[str]) -> int:
 def _by_hand(config: RecordCommand, teleop: TeleopName) -> int:
     if config.pause:
         raise ConfigError(f"--pause {config.pause:g} is for recording without --teleop.")
+    if config.noises:
+        raise ConfigError("--noises is for recording without --teleop.")
     console = Console(stderr=config.json, highlight=False)
     driving = DriveConfig(
         env_id=config.env_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,12 @@ class Episode:
     def return_(self) -> float:
         """Undiscounted sum of rewards."""
         return float(self.rewards.sum(dtype=np.float64))
+
+
+def feed(sink: Callable[[bytes], object], episode: Episode) -> None:
+    """Hand the bytes of observations, actions and rewards, in this order, to a hash's `update`."""
+    for array in (episode.observations, episode.actions, episode.rewards):
+        sink(array.tobytes())
 
 
 def _freeze(value: ArrayLike, name: str, ndim: int, where: str) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from robot_rl.config import parse, to_mapping
 from robot_rl.console import key_value_table, print_json, progress_bar
 from robot_rl.data.dataset import write_dataset
 from robot_rl.data.durable import require_new
-from robot_rl.data.episode import Episode
+from robot_rl.data.episode import Episode, feed
 from robot_rl.envs import env_spec, make_env
 from sim.locomotion_logs import SCORES, Quality, TD3Plan, Trained, make_logs, normalised_score, train
 
@@ -92,6 +92,5 @@ def digest(episodes: Sequence[Episode]) -> str:
     """SHA-256 over all arrays of a log."""
     total = hashlib.sha256()
     for episode in episodes:
-        for array in (episode.observations, episode.actions, episode.rewards):
-            total.update(array.tobytes())
+        feed(total.update, episode)
     return total.hexdigest()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from robot_rl.console import after_data, print_json, progress_bar
 from robot_rl.data.dataset import write_dataset
 from robot_rl.data.durable import require_new
-from robot_rl.data.episode import Episode
+from robot_rl.data.episode import Episode, feed
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import ConfigError
 from robot_rl.experts import make_expert
@@ -28,6 +29,7 @@ class RecordConfig:
     out: Path  # dataset folder to write; must not exist yet
     episodes: int = 50  # how many to keep, at least 1
     noise: float = 0.1  # std of Gaussian noise on the arm's action, 1 is full scale
+    noises: tuple[float, ...] = ()  # several, which episodes take in turn, in place of --noise: logs of mixed quality
     pause: float = 0.0  # chance at each step of standing still for 2 to 6 steps, in [0, 1]
     seed: int = 0  # attempt i starts from seed + i
     episode_steps: int = 300  # give an attempt up after so many control steps
@@ -41,6 +43,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.attempts = self.kept = self.successes = self.steps = self.kept_steps = 0
+        self._digest = hashlib.sha256()
         self._start = time.perf_counter()
 
     def add(self, episode: Episode, kept: bool) -> None:
@@ -50,6 +53,8 @@ class Tally:
         self.steps += len(episode)
         self.kept += kept
         self.kept_steps += len(episode) * kept
+        if kept:
+            feed(self._digest.update, episode)
 
     def summary(self) -> dict[str, Any]:
         """Figures to print."""
@@ -62,6 +67,7 @@ class Tally:
             "success_share": self.successes / max(self.attempts, 1),
             "steps_per_second": self.steps / seconds,
             "seconds": seconds,
+            "sha256": self._digest.hexdigest(),
         }
 
 
@@ -87,6 +93,7 @@ def record(config: RecordConfig) -> int:
         f"({figures['mean_length']:.0f} an episode) in [bold]{config.out}[/]\n"
         f"the expert succeeded in {figures['success_share']:.0%} of {figures['attempts']} attempts; "
         f"{figures['steps_per_second']:.0f} steps/s, {figures['seconds']:.0f} s\n"
+        f"sha256 of what was recorded: {figures['sha256']}\n"
         f"{after_data(config.out)}"
     )
     return 0
@@ -95,13 +102,16 @@ def record(config: RecordConfig) -> int:
 def _record(config: RecordConfig) -> Tally:
     env = make_env(config.env_id, max_episode_steps=config.episode_steps)
     spec = env_spec(env)
-    expert = make_expert(config.env_id, spec, noise=config.noise, pause=config.pause)
+    levels = _levels(config)
+    experts = [make_expert(config.env_id, spec, noise=noise, pause=config.pause) for noise in levels]
     tally = Tally()
     with progress_bar(hidden=config.json) as progress:
         bar = progress.add_task("recording", total=config.episodes, note="")
 
         def attempt(seed: int) -> Episode:
-            return demonstrate(env, spec, expert, seed=seed, after_success=config.after_success)
+            turn = (seed - config.seed) % len(levels)
+            episode = demonstrate(env, spec, experts[turn], seed=seed, after_success=config.after_success)
+            return replace(episode, source=f"{episode.source}:noise={levels[turn]:g}") if config.noises else episode
 
         def done(episode: Episode, kept: bool) -> None:
             tally.add(episode, kept)
@@ -122,9 +132,14 @@ def _record(config: RecordConfig) -> Tally:
     return tally
 
 
+def _levels(config: RecordConfig) -> tuple[float, ...]:
+    return config.noises or (config.noise,)
+
+
 def _recipe(config: RecordConfig) -> str:
+    noise = ", ".join(f"{level:g}" for level in _levels(config)) + (" in turn" if config.noises else "")
     return (
-        f"scripted expert, noise {config.noise:g}, pause {config.pause:g}, seed {config.seed}, at most "
+        f"scripted expert, noise {noise}, pause {config.pause:g}, seed {config.seed}, at most "
         f"{config.episode_steps} steps, {config.after_success} steps after success"
         + (", failures left out" if config.only_successes else "")
     )
@@ -141,6 +156,7 @@ def check(config: RecordConfig) -> None:
         "episode-steps": (config.episode_steps, 1, float("inf")),
         "after-success": (config.after_success, 0, float("inf")),
         "noise": (config.noise, 0, float("inf")),
+        "noises": (min(config.noises, default=0.0), 0, float("inf")),
         "pause": (config.pause, 0, 1),
         "seed": (config.seed, 0, float("inf")),
     }
