@@ -8,6 +8,7 @@ RUN/metrics.jsonl ...  as after pretraining; steps count interactions
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from robot_rl.algorithms.agent import Agent, Metrics
 from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
+from robot_rl.algorithms.student import Student
 from robot_rl.checkpoint import load_agent, load_policy, resolve, save_checkpoint
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.replay import MEMORY_GB, Replay
@@ -35,6 +37,7 @@ from robot_rl.online import OnlineConfig, OnlineLearner
 from robot_rl.run import RunLog
 from robot_rl.spec import Spec
 from robot_rl.transfer.lesson import learn_from, with_teacher
+from robot_rl.transfer.plots import draw_weights
 from robot_rl.transfer.teacher import Teacher, load_teacher
 
 
@@ -202,6 +205,10 @@ class OnlineRun:
         self.log.close()
         if self.env is not None:
             self.env.close()
+        agent = self.learner.agent
+        if isinstance(agent, Student) and agent.guide is not None:
+            latest = deque(self.learner.online.episodes(), maxlen=2)  # the last may have only begun
+            draw_weights(self.config.out, agent, max(latest, key=len, default=None))
 
     def _take_up(self, state: dict[str, Tensor]) -> None:
         count = int(state["interactions"])

@@ -23,6 +23,7 @@ from robot_rl.latent.model import LatentModelConfig
 from robot_rl.online_run import FinetuneConfig
 from robot_rl.run import read_metrics
 from robot_rl.transfer.guide import TransferConfig
+from robot_rl.transfer.plots import weights_over
 from robot_rl.transfer.teacher import TeacherConfig, load_teacher, train_teacher
 from tests.learning.made import make_episodes, make_spec
 
@@ -135,6 +136,7 @@ def test_every_arm_learns_and_acts(cfg, parts, teacher, tmp_path):
     taught = parts is not None and (parts.get("distill", True) or parts.get("action_replay", True))
     assert ("transfer/w up" in learned) == taught
     assert ("transfer/replay" in learned) == (taught and parts.get("action_replay", True))
+    assert (tmp_path / "run/similarity.png").is_file() == taught
     act = act_with(load_policy(tmp_path / "run").module)
     act.begin_episode()
     obs = np.array([1.0, 0.0, 0.5], np.float32)
@@ -143,6 +145,16 @@ def test_every_arm_learns_and_acts(cfg, parts, teacher, tmp_path):
     assert not np.array_equal(first, second)  # it remembers the first
     act.begin_episode()
     assert np.array_equal(act(obs), first)
+
+
+def test_weights_over_an_episode_are_a_distribution_at_each_step(teacher, tmp_path):
+    finetune(study(SAC, tmp_path / "run", teacher), quiet=True)
+    student = load_agent(tmp_path / "run")[0]
+    obs = np.random.default_rng(0).normal(size=(8, 3))
+    weights = weights_over(student, Episode(observations=obs, actions=np.zeros((7, 1)), rewards=np.zeros(7)))
+    assert weights.shape == (8, 2)
+    assert torch.allclose(weights.sum(1), torch.ones(8))
+    assert float(weights.std(0).max()) > 0.0
 
 
 @pytest.mark.parametrize("cfg", [SAC, DREAMER], ids=["latent-sac", "dreamer"])
