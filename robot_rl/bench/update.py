@@ -16,8 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from robot_rl.algorithms.agent import Agent
 from robot_rl.algorithms.awac import AWACConfig
 from robot_rl.algorithms.bc import BCConfig
+from robot_rl.algorithms.dreamer import DreamerConfig
 from robot_rl.algorithms.iql import IQLConfig
+from robot_rl.algorithms.latent_sac import LatentSACConfig
 from robot_rl.algorithms.registry import AgentConfig, build_agent
+from robot_rl.algorithms.sac import SACConfig
+from robot_rl.algorithms.student import Student
 from robot_rl.algorithms.td3_bc import TD3BCConfig
 from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
@@ -27,6 +31,9 @@ from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Replay
 from robot_rl.data.stats import observation_stats
 from robot_rl.spec import Entry, Spec, vector
+from robot_rl.transfer.guide import Guide, SourceSteps, TransferConfig
+
+TASKS = tuple("abcdef")
 
 DESCRIPTION = """Measure gradient updates per second of every learner, beside a plain implementation of AWAC
 with the same shapes, and as a share of what torch.mm reaches on this machine in the same run. All are
@@ -100,6 +107,11 @@ def _contestants(config: UpdateBenchConfig, replay: Replay) -> dict[str, Callabl
         "td3-bc 2x256, batch 256": TD3BCConfig(hidden=pair),
         "iql 2x256, batch 256": IQLConfig(hidden=pair),
         "bc 2x256, batch 256": BCConfig(hidden=pair),
+        "sac, 2 critics 2x256, batch 256": SACConfig(critics=2),
+        "latent-sac, 16 x 16": LatentSACConfig(),
+        "latent-sac with a teacher of 6 tasks": LatentSACConfig(transfer=TransferConfig(sources=TASKS)),
+        "dreamer, 16 x 16, horizon 8": DreamerConfig(),
+        "dreamer with a teacher of 6 tasks": DreamerConfig(transfer=TransferConfig(sources=TASKS)),
     }
     plain = PlainAWAC(spec.obs_dim, spec.action_dim, wide)
     generator = torch.Generator().manual_seed(0)
@@ -108,6 +120,8 @@ def _contestants(config: UpdateBenchConfig, replay: Replay) -> dict[str, Callabl
     }
 
     def stepper(agent: Agent) -> Callable[[], object]:
+        if isinstance(agent, Student) and agent.guide is not None:
+            agent.guide.steps = _source_steps(agent.guide, spec.action_dim)
         return lambda: agent.update(agent.draw(replay, generator))
 
     for name, cfg in configs.items():
@@ -127,6 +141,12 @@ def random_replay(obs_dim: int, action_dim: int, steps: int = 20_000) -> Replay:
         rewards=rng.normal(size=steps).astype(np.float32),
     )
     return Replay.of(spec, [episode])
+
+
+def _source_steps(guide: Guide, actions: int, count: int = 18_000) -> SourceSteps:
+    """Steps of noise for the action replay."""
+    states, done = torch.randn(count, guide.teacher.width), torch.rand(count, actions) * 2 - 1
+    return SourceSteps(states, done, torch.randint(len(TASKS), (count,)))
 
 
 def _rate(step: Callable[[], object], seconds: float) -> float:

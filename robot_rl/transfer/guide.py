@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
+import tyro
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,8 +31,8 @@ class TransferConfig:
     replay_hidden: tuple[int, ...] = (256, 256)  # hidden layers of the action replay; the paper uses 750 wide ones
     replay_latent: int = 8  # width of its latent
     replay_every: int = 1  # updates from one of its own to the next
-    sources: tuple[str, ...] = ()  # names of the source tasks; comes with --transfer
-    teacher: LatentModelConfig = field(default_factory=LatentModelConfig)  # the teacher's sizes; come with --transfer
+    sources: tyro.conf.Suppress[tuple[str, ...]] = ()  # names of the source tasks; come with --transfer
+    teacher: tyro.conf.Suppress[LatentModelConfig] = field(default_factory=LatentModelConfig)  # sizes; likewise
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.floor <= 1.0:
