@@ -21,6 +21,7 @@ from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import RobotRLError
 from robot_rl.evaluate import bootstrap_interval, wilson_interval
 from robot_rl.online_run import FinetuneConfig
+from robot_rl.transfer.teacher import TeacherConfig
 
 RECIPES = Path(__file__).parents[1] / "benchmarks" / "recipes"
 
@@ -113,10 +114,14 @@ def test_a_failing_job_ends_the_bench_with_what_it_said() -> None:
 
 
 def test_committed_online_recipes_are_read() -> None:
-    for file in RECIPES.glob("*_online.yaml"):
+    files = [*RECIPES.glob("*_online.yaml"), RECIPES / "metaworld_transfer.yaml"]
+    for file in files:
         recipe = from_mapping(OnlineRecipe, load_yaml(file), str(file))
+        for settings in recipe.teachers.values():
+            assert len(from_mapping(TeacherConfig, settings | {"out": "o"}, str(file)).sources) > 2
         for parts in recipe.arms.values():
-            algorithm = parts["finetune"]["algorithm"]
             settings = recipe.finetune | parts["finetune"] | {"data": "d", "out": "o"}
+            algorithm = settings["algorithm"]
+            assert parts.get("teacher") in {None, *recipe.teachers}
             defaults = {"agent": CONFIGS[algorithm]()}
             assert from_mapping(FinetuneConfig, settings, str(file), defaults=defaults).steps == settings["steps"]

@@ -29,6 +29,7 @@ from robot_rl.console import print_json
 from robot_rl.data.dataset import load_dataset
 from robot_rl.evaluate import bootstrap_interval
 from robot_rl.run import read_metrics
+from robot_rl.transfer.plots import WEIGHT
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -96,13 +97,18 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _teach(config: OnlineBenchConfig, recipe: OnlineRecipe, name: str) -> None:
-    """Train a teacher, unless that is done already; `sources` are names of folders in --data."""
+    """Train a teacher, unless that is done already.
+
+    Its `sources` are names of folders in --data; {target} is the task of the arms' environment, "push" for
+    metaworld/push-v3.
+    """
     settings = recipe.teachers[name]
+    target = str(recipe.finetune.get("env", "")).rpartition("/")[2].rpartition("-v")[0]
     folder = _teacher_of(config, name)
     if (folder / "done").is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    sources = [str(config.data / source) for source in settings["sources"]]
+    sources = [str(config.data / source.format(target=target)) for source in settings["sources"]]
     _run(["pretrain", "teacher"], folder, folder / "run", settings | {"sources": sources})
     (folder / "done").touch()
 
@@ -163,10 +169,27 @@ def _summary(config: OnlineBenchConfig, recipe: OnlineRecipe, arm: str) -> dict[
         "interactions_to": {
             f"{level:.0%}": [interactions_to(steps, curve, level) for curve in curves] for level in recipe.thresholds
         },
+        "weights": _weights(config, recipe, arm),
         "seconds": [
             json.loads((config.out / arm / f"seed{s}" / "done.json").read_text())["seconds"] for s in recipe.seeds
         ],
     }
+
+
+def _weights(config: OnlineBenchConfig, recipe: OnlineRecipe, arm: str) -> dict[str, list[float]]:
+    """Mean weight of each source over the first and the last tenth of the run, over all seeds; empty without any."""
+    found: dict[str, list[list[float]]] = {}
+    for seed in recipe.seeds:
+        rows = [r for r in read_metrics(config.out / arm / f"seed{seed}" / "run") if any(map(_is_weight, r))]
+        part = max(1, len(rows) // 10)
+        for name in filter(_is_weight, rows[-1] if rows else {}):
+            ends = [float(np.mean([row[name] for row in piece])) for piece in (rows[:part], rows[-part:])]
+            found.setdefault(name.removeprefix(WEIGHT), []).append(ends)
+    return {name: np.mean(ends, axis=0).tolist() for name, ends in found.items()}
+
+
+def _is_weight(name: str) -> bool:
+    return name.startswith(WEIGHT)
 
 
 def interactions_to(steps: Sequence[int], curve: Sequence[float], level: float) -> int | None:
@@ -218,6 +241,13 @@ def _markdown(recipe: OnlineRecipe, result: dict[str, Any]) -> str:
         "|" + "---|" * len(columns),
     ]  # fmt: skip
     lines += ["| " + " | ".join(row) + " |" for row in _rows(recipe, result["arms"])]
+    weighed = {name: arm["weights"] for name, arm in result["arms"].items() if arm["weights"]}
+    if weighed:
+        lines += ["", "Mean weights of the sources over the first and the last tenth of the run:", ""]
+        lines += [
+            f"- {name}: " + ", ".join(f"{source} {first:.2f} → {last:.2f}" for source, (first, last) in weights.items())
+            for name, weights in weighed.items()
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -15,7 +15,6 @@ from robot_rl.checkpoint import load_agent, load_policy
 from robot_rl.config import from_mapping, to_mapping
 from robot_rl.data.dataset import write_dataset
 from robot_rl.data.episode import Episode
-from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import CheckpointError, ConfigError, SpecMismatch
 from robot_rl.evaluate import act_with
 from robot_rl.finetune import finetune
@@ -32,28 +31,6 @@ MODEL = LatentModelConfig(deter=12, stoch=4, hidden=12, embed=12, layers=(16,))
 TAKEN = TransferConfig(replay_hidden=(16,))
 SAC = LatentSACConfig(hidden=(16,), batch_size=16, sequences=3, length=5, model=MODEL, transfer=TAKEN)
 DREAMER = DreamerConfig(hidden=(16,), sequences=3, length=5, horizon=3, model=MODEL, transfer=TAKEN)
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory) -> tuple[Path, ...]:
-    """Random actions in two pendulums; the second pays for the opposite."""
-    folder = tmp_path_factory.mktemp("sources")
-    env = make_env(ENV, max_episode_steps=20)
-    spec, rng = env_spec(env), np.random.default_rng(0)
-    found = []
-    for name, sign in (("up", 1.0), ("down", -1.0)):
-        episodes = []
-        for seed in range(4):
-            obs, actions, rewards = [env.reset(seed=seed)[0]], [], []
-            for _ in range(20):
-                action = rng.uniform(-2, 2, 1).astype(np.float32)
-                after, reward, *_ = env.step(action)
-                obs.append(after)
-                actions.append(action)
-                rewards.append(sign * reward)
-            episodes.append(Episode(observations=np.stack(obs), actions=np.stack(actions), rewards=np.array(rewards)))
-        found.append(write_dataset(folder / name, spec, episodes, origin=name).path)
-    return tuple(found)
 
 
 def teach(sources, out: Path, **options) -> TeacherConfig:
