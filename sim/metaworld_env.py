@@ -59,6 +59,7 @@ class MetaWorldEnv(gym.Env[Array, Array]):
         self._raw = _make_raw(task)
         self._repeat = action_repeat
         self._succeeded = False
+        self._camera = camera
         self._offscreen = Offscreen(width, height, camera)
         self.render_mode = render_mode
         self.robot_spec: Spec = build_spec(env_id=env_id_of(task), rate_hz=1.0 / (self._raw.dt * action_repeat))
@@ -90,7 +91,11 @@ class MetaWorldEnv(gym.Env[Array, Array]):
         Raises:
             EnvError: If this machine has no OpenGL for off-screen drawing.
         """
-        return self._offscreen.draw(self._raw.model, self._raw.data) if self.render_mode == "rgb_array" else None
+        if self.render_mode != "rgb_array":
+            return None
+        picture = self._offscreen.draw(self._raw.model, self._raw.data)
+        up = self._raw.data.camera(self._camera).xmat.reshape(3, 3)[2, 1]
+        return np.ascontiguousarray(picture[::-1, ::-1]) if up < 0 else picture  # most cameras stand on their head
 
     def close(self) -> None:
         """Free the simulator and the drawing context."""

@@ -13,6 +13,7 @@ from robot_rl.data.episode import Episode
 from robot_rl.envs import Env, env_spec
 from robot_rl.errors import ConfigError, EnvError
 from robot_rl.experts import make_expert
+from sim.commands.locomotion import digest
 from sim.demonstrate import demonstrate, demonstrations
 from sim.named import Named, axes, nearest_angle, pointing_down, turn_between
 
@@ -135,11 +136,29 @@ def test_record_writes_the_same_dataset_twice(
     assert one.episode(0).success
 
 
+def test_levels_of_noise_are_taken_in_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["VirtualArm-v1", "--episodes", "3", "--episode-steps", "5", "--seed", "4", "--json", "--out"]
+    assert main([*command, str(tmp_path / "mixed"), "--noises", "0", "0.3"]) == 0
+    mixed = json.loads(capsys.readouterr().out)
+    assert main([*command, str(tmp_path / "plain"), "--noise", "0.3"]) == 0
+    capsys.readouterr()
+    dataset = load_dataset(tmp_path / "mixed")
+    episodes = list(dataset)
+    assert [e.source.split("seed=")[1] for e in episodes] == ["4:noise=0", "5:noise=0.3", "6:noise=0"]
+    assert mixed["sha256"] == digest(episodes)
+    assert "noise 0, 0.3 in turn" in dataset.notes[0]
+    plain = load_dataset(tmp_path / "plain")
+    np.testing.assert_array_equal(episodes[1].actions, plain.episode(1).actions)
+    assert not np.array_equal(episodes[0].actions, plain.episode(0).actions)
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
         (["--episodes", "0"], "--episodes is 0; it must be between 1 and"),
         (["--noise", "-0.1"], "--noise is -0.1"),
+        (["--noises", "0.1", "-0.2"], "--noises is -0.2"),
+        (["--noises", "0.1", "--teleop", "scripted"], "--noises is for recording without --teleop"),
         (["--pause", "1.5"], "--pause is 1.5; it must be between 0 and 1"),
     ],
 )
