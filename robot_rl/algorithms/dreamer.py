@@ -25,7 +25,7 @@ from robot_rl.data.sequences import Sequences
 from robot_rl.data.stats import ObservationStats
 from robot_rl.latent.codec import elu_mlp
 from robot_rl.latent.model import symexp
-from robot_rl.nets.actor import SquashedGaussianActor
+from robot_rl.nets.actor import ResidualActor, SquashedGaussianActor
 from robot_rl.spec import Spec
 
 
@@ -62,7 +62,8 @@ class Dreamer(Student):
         self, cfg: DreamerConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu"
     ) -> None:
         super().__init__(cfg, spec, stats, direct=False, seed=seed, device=device)
-        self.actor = SquashedGaussianActor(self.shown_dim, spec.action_dim, cfg.hidden, first_std=cfg.first_std)
+        kind = ResidualActor if self._guided and cfg.transfer.residual else SquashedGaussianActor
+        self.actor = kind(self.shown_dim, spec.action_dim, cfg.hidden, first_std=cfg.first_std)
         self.critic = elu_mlp(self.model.width, cfg.hidden, 1)
         self.target_critic = frozen_copy(elu_mlp(self.model.width, cfg.hidden, 1), self.critic)
         self.to(self.device)

@@ -54,7 +54,8 @@ class LatentSAC(Student):
         shown = replace(spec, observation=(vector("shown", width),))
         unit = ObservationStats(np.zeros(width, np.float32), np.ones(width, np.float32))
         guided = 0 if self.guide is None else self.guide.width
-        self.sac = SAC(cfg, shown, unit, device=device, critics_see=width - guided)
+        residual = guided > 0 and cfg.transfer.residual
+        self.sac = SAC(cfg, shown, unit, device=device, critics_see=width - guided, residual=residual)
         self.sac.generator = self.generator
         self.optimisers |= self.sac.optimisers
 

@@ -24,7 +24,7 @@ from robot_rl.algorithms.steps import adam, descend, frozen_copy, polyak
 from robot_rl.data.replay import Batch
 from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import ConfigError
-from robot_rl.nets.actor import SquashedGaussianActor
+from robot_rl.nets.actor import ResidualActor, SquashedGaussianActor
 from robot_rl.nets.ensemble import EnsembleCritic, PartialCritic
 from robot_rl.spec import Spec
 
@@ -68,6 +68,7 @@ class SAC(Agent):
         seed: Of the generator.
         device: "cpu" or "cuda".
         critics_see: So many of the observation's first entries; the rest is for the actor alone. None for all.
+        residual: The observation's last A entries are an action that the actor adds to.
     """
 
     def __init__(
@@ -79,11 +80,13 @@ class SAC(Agent):
         seed: int = 0,
         device: str = "cpu",
         critics_see: int | None = None,
+        residual: bool = False,
     ) -> None:
         super().__init__(spec, stats, seed, device)
         self.cfg = cfg
         self._critics_see = spec.obs_dim if critics_see is None else critics_see
-        self.actor = SquashedGaussianActor(spec.obs_dim, spec.action_dim, cfg.hidden, first_std=cfg.first_std)
+        kind = ResidualActor if residual else SquashedGaussianActor
+        self.actor = kind(spec.obs_dim, spec.action_dim, cfg.hidden, first_std=cfg.first_std)
         self.critic = self._new_critic()
         self.target_critic = frozen_copy(self._new_critic(), self.critic)
         self.log_alpha = nn.Parameter(torch.tensor([cfg.alpha]).log())

@@ -145,6 +145,11 @@ class Student(Agent):
             own[name] = theirs
         self.model.load_state_dict(own)
 
+    def rehearse(self) -> None:
+        """Let the action replay get to know the sources ahead of the first interaction."""
+        for _ in range(self.cfg.transfer.rehearsal if "replay" in self.optimisers else 0):
+            self._replay_step()
+
     @property
     def policy(self) -> StudentPolicy:
         """The deterministic policy, with a memory."""

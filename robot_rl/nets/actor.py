@@ -199,6 +199,26 @@ class SquashedGaussianActor(Actor):
         return self.net[-1](features), self.log_std(features).clamp(*self.bounds)
 
 
+class ResidualActor(SquashedGaussianActor):
+    """A `SquashedGaussianActor` that adds to an action proposed to it: the last A entries of what it sees, before tanh.
+
+    Its first outputs are near zero, so that it begins by doing what is proposed (residual policy learning: Silver et
+    al. 2018, arXiv 1812.06298).
+    """
+
+    def __init__(self, obs_dim: int, action_dim: int, hidden: Sequence[int], *, first_std: float = 1.0) -> None:
+        super().__init__(obs_dim, action_dim, hidden, first_std=first_std)
+        self.actions = action_dim
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """The deterministic action, (B, A)."""
+        return torch.tanh(self._moments(obs)[0])
+
+    def _moments(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = super()._moments(obs)
+        return mean + obs[..., -self.actions :], log_std
+
+
 class Scaler(nn.Module):
     """Between the robot's units and the networks' own: frozen, and part of every checkpoint."""
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 GUIDE = 50  # width of the penultimate layer
 CLIP = 0.5  # of z when it is drawn for the actor
+LARGEST = 1.5  # of a proposal before tanh: 0.9 of full scale, which an actor can still move away from
 
 
 class ActionReplay(nn.Module):
@@ -55,6 +56,10 @@ class ActionReplay(nn.Module):
         rebuilt = torch.tanh(self.act(F.relu(self.decoder(torch.cat([z, given], -1)))))
         divergence = -0.5 * (1.0 + log_var - mean.square() - log_var.exp()).mean()
         return F.mse_loss(rebuilt, action) + 0.5 * divergence
+
+    def proposal(self, guide: Tensor) -> Tensor:
+        """The action that g stands for, before tanh and kept from saturating, (..., 50) -> (..., A)."""
+        return self.act(guide).clamp(-LARGEST, LARGEST)
 
     def guide(self, state: Tensor, source: Tensor, z: Tensor) -> Tensor:
         """g, (..., F), (..., K) one-hot, (..., Z) -> (..., 50)."""

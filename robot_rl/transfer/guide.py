@@ -25,6 +25,8 @@ class TransferConfig:
     similarity: Literal["learned", "uniform"] = "learned"  # weights of the sources; uniform selects nothing
     distill: bool = True  # draw the student's states towards the sources'
     action_replay: bool = True  # let the most similar source's actions inform the actor
+    residual: bool = False  # the actor adds to the replayed action, and so begins with it
+    rehearsal: int = 0  # updates of the action replay ahead of the first interaction
     initialise: bool = False  # begin with the teacher's model itself, as a jointly trained model would
     distill_weight: float = 1.0  # of the distillation against the model's own loss
     floor: float = 0.1  # smallest weight of a source in the distillation, in [0, 1]
@@ -37,6 +39,10 @@ class TransferConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.floor <= 1.0:
             raise ConfigError(f"--agent.transfer.floor is {self.floor:g}; it must lie in [0, 1].")
+        if self.residual and not self.action_replay:
+            raise ConfigError("--agent.transfer.residual adds to the replayed action, but action replay is off.")
+        if self.rehearsal < 0:
+            raise ConfigError(f"--agent.transfer.rehearsal is {self.rehearsal}; it must be 0 or more.")
         if self.replay_every < 1:
             raise ConfigError(f"--agent.transfer.replay-every is {self.replay_every}; it must be at least 1.")
 
@@ -70,13 +76,16 @@ class Guide(nn.Module):
         self.similarity = Similarity(
             self.teacher.width, student, count, uniform=cfg.similarity == "uniform", floor=cfg.floor
         )
+        self.actions = actions
         self.replay = ActionReplay(student, actions, count, cfg.replay_hidden, cfg.replay_latent)
         self.steps: SourceSteps | None = None  # what the action replay learns from; not part of a checkpoint
 
     @property
     def width(self) -> int:
         """Of what the actor gets to see beside the state."""
-        return GUIDE if self.cfg.action_replay else 0
+        if not self.cfg.action_replay:
+            return 0
+        return GUIDE + (self.actions if self.cfg.residual else 0)
 
     @torch.no_grad()
     def features(self, obs: Tensor, actions: Tensor) -> Tensor:
@@ -105,7 +114,8 @@ class Guide(nn.Module):
         best = self.similarity.weights(theirs, own).argmax(-1)  # (...,)
         chosen = F.one_hot(best, len(self.onehots)).to(own.dtype)
         state = self.similarity.project((theirs * chosen.unsqueeze(-1)).sum(-2))
-        return self.replay.guide(state, chosen, z)
+        guide = self.replay.guide(state, chosen, z)
+        return torch.cat([guide, self.replay.proposal(guide)], -1) if self.cfg.residual else guide
 
     def draw_z(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """z for states (..., F), drawn and clipped."""

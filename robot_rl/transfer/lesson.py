@@ -30,7 +30,7 @@ def learn_from(agent: Agent, teacher: Teacher, *, fresh: bool) -> None:
     Args:
         agent: Built by the options of `with_teacher`.
         teacher: Its teacher.
-        fresh: Also take over its weights; a resumed student has them.
+        fresh: Also take over its weights, and rehearse; a resumed student has done so.
 
     Raises:
         CheckpointError: If the student was taught by another, or its model is to begin with one of other sizes.
@@ -46,3 +46,5 @@ def learn_from(agent: Agent, teacher: Teacher, *, fresh: bool) -> None:
         guide.teacher.load_state_dict(teacher.model.state_dict())
     if guide.cfg.action_replay:
         guide.steps = teacher.source_steps(str(agent.device))
+    if fresh:
+        agent.rehearse()

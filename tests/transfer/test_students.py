@@ -19,6 +19,7 @@ from robot_rl.errors import CheckpointError, ConfigError, SpecMismatch
 from robot_rl.evaluate import act_with
 from robot_rl.finetune import finetune
 from robot_rl.latent.model import LatentModelConfig
+from robot_rl.nets.actor import ResidualActor
 from robot_rl.online_run import FinetuneConfig
 from robot_rl.run import read_metrics
 from robot_rl.transfer.guide import TransferConfig
@@ -99,9 +100,10 @@ def assert_same(one: Path, two: Path) -> None:
         {"similarity": "uniform"},
         {"action_replay": False},
         {"distill": False},
+        {"residual": True, "rehearsal": 3},
         {"distill": False, "action_replay": False, "initialise": True},
     ],
-    ids=["alone", "all", "uniform", "distillation", "replay", "joint"],
+    ids=["alone", "all", "uniform", "distillation", "replay", "residual", "joint"],
 )
 def test_every_arm_learns_and_acts(cfg, parts, teacher, tmp_path):
     if parts is not None:
@@ -132,6 +134,19 @@ def test_weights_over_an_episode_are_a_distribution_at_each_step(teacher, tmp_pa
     assert weights.shape == (8, 2)
     assert torch.allclose(weights.sum(1), torch.ones(8))
     assert float(weights.std(0).max()) > 0.0
+
+
+def test_a_residual_actor_begins_with_the_action_proposed():
+    torch.manual_seed(0)
+    actor = ResidualActor(5, 2, (8,))
+    with torch.no_grad():
+        actor.net[-1].weight.zero_()
+        actor.net[-1].bias.zero_()
+    seen = torch.randn(7, 5)
+    assert torch.allclose(actor(seen), torch.tanh(seen[:, -2:]))
+    generator = torch.Generator().manual_seed(0)
+    assert torch.allclose(actor.sample(seen, generator)[2], torch.tanh(seen[:, -2:]))
+    assert torch.allclose(actor.explore(seen, torch.zeros(7, 2)), torch.tanh(seen[:, -2:]))
 
 
 @pytest.mark.parametrize("cfg", [SAC, DREAMER], ids=["latent-sac", "dreamer"])
