@@ -5,7 +5,9 @@
     L(Q)     = E (Q_i(s, a) - y)^2
     L(pi)    = E [alpha log pi(a~|s, g) - mean_i Q_i(s, a~)]
 
-on the real transitions of the sequences that the model was just trained on, with states as they were before that step.
+on the real transitions of the sequences that the model was just trained on, with states as they were before that step;
+one step for each `batch_size` of them. More sequences are the cheap way to more steps: a model's step costs mostly its
+length, not its width.
 Nothing is imagined, which is where a recurrent world model spends nine tenths of its time on a CPU.
 """
 
@@ -31,7 +33,7 @@ from robot_rl.spec import Spec, vector
 class LatentSACConfig(StudentConfig, SACConfig):
     """SAC on a latent state."""
 
-    batch_size: int = 256  # transitions of the sequences for actor and critics, at most
+    batch_size: int = 256  # transitions per step of actor and critics; as many steps as the sequences hold
     critics: int = 2  # ensemble size N
     backup_entropy: bool = True  # count the next action's entropy as reward
     direct: bool = True  # actor and critics see the observation beside the latent state
@@ -60,22 +62,25 @@ class LatentSAC(Student):
         self.optimisers |= self.sac.optimisers
 
     def improve(self, seen: Sequences, states: Tensor, theirs: Tensor | None) -> Metrics:
-        """One step of SAC on the sequences' transitions."""
+        """Steps of SAC on the sequences' transitions, each of them once."""
         with torch.no_grad():
             shown = self.shown(states, seen.obs, theirs)
-        there = torch.nonzero(seen.valid.flatten() > 0).squeeze(1)
-        if len(there) > self.cfg.batch_size:
-            order = torch.randperm(len(there), generator=self.generator, device=self.device)
-            there = there[order[: self.cfg.batch_size]]
-        batch = Batch(
-            obs=shown[:-1].flatten(0, 1)[there],
-            action=seen.action.flatten(0, 1)[there],
-            reward=self.cfg.reward_scale * seen.reward.flatten()[there],
-            mask=seen.mask.flatten()[there],
-            next_obs=shown[1:].flatten(0, 1)[there],
+        rows = Batch(
+            obs=shown[:-1].flatten(0, 1),
+            action=seen.action.flatten(0, 1),
+            reward=self.cfg.reward_scale * seen.reward.flatten(),
+            mask=seen.mask.flatten(),
+            next_obs=shown[1:].flatten(0, 1),
         )
+        there = torch.nonzero(seen.valid.flatten() > 0).squeeze(1)
+        order = there[torch.randperm(len(there), generator=self.generator, device=self.device)]
+        whole = max(1, len(order) // self.cfg.batch_size)  # pieces at an episode's end leave a rest
         self.sac.cfg, self.sac.updates, self.sac.actor_frozen = self.cfg, self.updates, self.actor_frozen
-        return self.sac.learn(batch)
+        metrics: Metrics = {}
+        for number in range(whole):
+            part = order[number * self.cfg.batch_size : (number + 1) * self.cfg.batch_size]
+            metrics = self.sac.learn(Batch(*(column[part] for column in rows)))
+        return metrics
 
     @property
     def _acting_net(self) -> SquashedGaussianActor:
