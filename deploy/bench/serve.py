@@ -52,13 +52,14 @@ class ServeBenchConfig:
     realtime: bool = False  # SCHED_FIFO and locked memory, where permitted
     core: int | None = None  # stay on this core
     json: bool = False  # one JSON object on standard output
+    out: Path | None = None  # JSON file to write as well
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, measure, print."""
     config = parse(ServeBenchConfig, argv, prog="robot-rl bench serve", description=DESCRIPTION)
     result = measure(config)
-    return deliver(result, lambda: _print(result), as_json=config.json)
+    return deliver(result, lambda: _print(result), as_json=config.json, out=config.out)
 
 
 def measure(config: ServeBenchConfig) -> dict[str, Any]:

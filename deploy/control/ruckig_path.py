@@ -82,9 +82,7 @@ class RuckigPath:
         """Plan towards `action`, (A,). A NaN passes through for its period; the next plan begins at rest."""
         goal = action.astype(np.float64)
         if not np.isfinite(goal).all():
-            self._out[:] = goal
-            self._constant = True
-            self._state = (self._state[0], self._still, self._still)
+            self._rest_at(goal)
             return
         if self._fresh:
             self._out[:] = goal
@@ -115,6 +113,10 @@ class RuckigPath:
             self._ruckig.calculate(wish, self._plan)
             self._constant = False
         except self._error:  # no plan: the supervisor holds for this period
-            self._out[:] = np.nan
-            self._constant = True
-            self._state = (self._state[0], self._still, self._still)
+            self._rest_at(np.nan)
+
+    def _rest_at(self, command: Vector | float) -> None:
+        """`command` for this period in place of a plan; the next plan begins at rest where the last one led."""
+        self._out[:] = command
+        self._constant = True
+        self._state = (self._state[0], self._still, self._still)

@@ -103,7 +103,13 @@ def _split(info: LeRobotInfo, rows: Rows, options: ReadOptions) -> dict[int, Pla
     ordered = {index: rows.places[index] for index in sorted(rows.places)}
     if not options.filter:
         return ordered
-    begin, end = _bounds(info, options.filter)
+    bounds = _bounds(info.splits.get(options.filter, ""))
+    if bounds is None:
+        raise DataError(
+            f"{info.root}: no split '{options.filter}' in info.json; there are: "
+            f"{', '.join(f'{k} ({v})' for k, v in info.splits.items()) or 'none'}."
+        )
+    begin, end = bounds
     chosen = {i: p for i, p in ordered.items() if begin <= i < end}
     if not chosen or end > max(ordered) + 1:
         raise DataError(
@@ -118,25 +124,21 @@ def _splits(info: LeRobotInfo, places: dict[int, Place], notes: list[str]) -> di
     order = {index: i for i, index in enumerate(places)}
     found: dict[str, tuple[int, ...]] = {}
     for name, text in info.splits.items():
-        if not _SPLIT.fullmatch(text):
+        bounds = _bounds(text)
+        if bounds is None:
             notes.append(f"split '{name}' of info.json is '{text}', not BEGIN:END: it is left out")
             continue
-        begin, end = _bounds(info, name)
+        begin, end = bounds
         inside = tuple(order[index] for index in order if begin <= index < end)
         lost = max(0, end - begin) > len(inside)
         found[name] = inside + (len(order),) * lost
     return found
 
 
-def _bounds(info: LeRobotInfo, split: str) -> tuple[int, int]:
-    """First episode and the one behind the last of a split, as info.json has it."""
-    found = _SPLIT.fullmatch(info.splits.get(split, ""))
-    if found is None:
-        raise DataError(
-            f"{info.root}: no split '{split}' in info.json; there are: "
-            f"{', '.join(f'{k} ({v})' for k, v in info.splits.items()) or 'none'}."
-        )
-    return int(found[1]), int(found[2])
+def _bounds(text: str) -> tuple[int, int] | None:
+    """First episode of a split and the one behind its last, as info.json has them; None for anything else."""
+    found = _SPLIT.fullmatch(text)
+    return None if found is None else (int(found[1]), int(found[2]))
 
 
 def _episodes(info: LeRobotInfo, columns: Columns, places: dict[int, Place], pictures: Cameras) -> Iterator[Episode]:

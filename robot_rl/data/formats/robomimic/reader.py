@@ -40,6 +40,7 @@ def read_robomimic(path: Path, options: ReadOptions) -> ImportedLog:
     with opened(path) as file:
         data = group(file, "data", path)
         names = _chosen(file, data, path, options)
+        splits = {} if options.filter else robomimic_masks(file, path)
         args = json_attr(data, "env_args", path) if "env_args" in data.attrs else {}
         ours = json_attr(data, "robot_rl", path) if "robot_rl" in data.attrs else {}
         seen = Contradictions(path, options.trust_rows)
@@ -71,7 +72,7 @@ def read_robomimic(path: Path, options: ReadOptions) -> ImportedLog:
         count=len(names),
         episodes=_episodes(path, names, observed, spec.rate_hz, sparse=sparse),
         notes=(*notes, *seen.notes),
-        splits={} if options.filter else robomimic_masks(path),
+        splits=splits,
     )
 
 
