@@ -33,7 +33,7 @@ def make_bundle(folder: Path, spec: Spec, hidden: tuple[int, ...]) -> None:
         data=Path("none"),
         run=Path("untrained"),
     )
-    export_policy(trained, folder, None)
+    export_policy(trained, folder, [])
 
 
 if __name__ == "__main__":

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
 from deploy.bundle.contract import INPUT_NAME, OUTPUT_NAME, Contract, Parity
 from deploy.bundle.export import chunk_of, drop_traces, write_bundle
-from deploy.bundle.policy import session_options
+from deploy.bundle.policy import runtime_session
 from robot_rl.data.durable import require_new
 from robot_rl.errors import BundleError, ConfigError, DataError, ParityError
 from robot_rl.spec import Array, Spec
@@ -99,7 +98,7 @@ def adopt_policy(file: Path, spec: Spec, pairs: Pairs, out: Path, *, tolerance: 
 
 
 def _run(graph: onnx.ModelProto) -> Any:
-    return ort.InferenceSession(graph.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
+    return runtime_session(graph.SerializeToString())
 
 
 def _require_policy(session: Any, spec: Spec, file: Path) -> int:
@@ -110,7 +109,8 @@ def _require_policy(session: Any, spec: Spec, file: Path) -> int:
             found = ", ".join(f"{n.name} {n.type} {n.shape}" for n in nodes)
             raise ConfigError(
                 f"{file} has the {word}s {found}; a policy has one, float32, whose first axis is a free batch size. "
-                f"Join observations into one vector, in the spec's order, and export with a dynamic batch axis."
+                f"Join observations into one vector, in the spec's order, and export with a dynamic batch axis. A "
+                f"memory beside the observation is not taken in: only policies trained here may have one."
             )
     found = tuple(inputs[0].shape[1:])
     if found != (spec.obs_dim,):

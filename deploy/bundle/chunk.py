@@ -38,11 +38,16 @@ class ChunkPlayer:
         replan_every: Actions of a plan that are played, 1 to H; None for H.
 
     Raises:
-        ConfigError: If it is outside 1 to H.
+        ConfigError: If it is outside 1 to H, or the policy has a memory.
     """
 
     def __init__(self, policy: Planner, replan_every: int | None = None) -> None:
         self.contract = policy.contract
+        if self.contract.state_dim:
+            raise ConfigError(
+                f"--replan-every plays plans, but policy '{self.contract.run}' has a memory and decides at every step. "
+                f"Leave it out."
+            )
         most = self.contract.chunk
         self.replan_every = most if replan_every is None else replan_every
         if not 1 <= self.replan_every <= most:

@@ -1,7 +1,7 @@
 """From a trained policy to a bundle, with proof that the two compute the same.
 
-The graph holds normaliser and action scaling: raw observation in, executable action out. Parity is
-checked before anything appears under the final name.
+The graph holds normaliser and action scaling: raw observation in, executable action out; a memory goes in and comes
+out beside them where the policy has one. Parity is checked before anything appears under the final name.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from torch import nn
 
@@ -29,47 +27,51 @@ from deploy.bundle.contract import (
     INPUT_NAME,
     METADATA_KEY,
     MODEL_FILE,
+    NEXT_STATE_NAME,
     OUTPUT_NAME,
+    STATE_NAME,
     Contract,
-    Parity,
 )
-from deploy.bundle.policy import session_options
+from deploy.bundle.parity import step_parity
+from deploy.bundle.sequence_parity import sequence_parity
 from robot_rl.checkpoint import TrainedPolicy
 from robot_rl.data.durable import require_new
-from robot_rl.errors import ConfigError, ParityError
+from robot_rl.errors import ConfigError
+from robot_rl.nets.recurrent import RecurrentPolicy
 from robot_rl.spec import Array, Spec
 
 OPSET = 18
-BATCH = 256
-RANDOM_SAMPLES = 2048
-EXTREME_SCALES = (10.0, 100.0, 1000.0)  # standard deviations
-EXTREME_SAMPLES = 128  # of each scale
-ROUNDING_FACTOR = 4.0  # two float32 programs may each be off from float64, in opposite directions
+WITH_MEMORY = (OUTPUT_NAME, NEXT_STATE_NAME)
 
 
-def export_policy(
-    trained: TrainedPolicy, out: Path, recorded_obs: Array | None, *, tolerance: float = 1e-5
-) -> Contract:
+def export_policy(trained: TrainedPolicy, out: Path, recorded: Sequence[Array], *, tolerance: float = 1e-5) -> Contract:
     """Write the bundle of `trained` to the folder `out`, all or nothing.
 
     Args:
         trained: Policy to export; left unchanged.
         out: Folder to create; it must not exist.
-        recorded_obs: Observations from its data, (N, S), to compare on; None where the data are gone.
-        tolerance: Largest allowed absolute action difference, action units.
+        recorded: Observations of its data to compare on, (T, S) each: episodes in order where the policy has a
+            memory, any otherwise. Empty where the data are gone.
+        tolerance: Largest allowed absolute action difference, action units; see `sequence_parity` for a memory.
 
     Returns:
         The contract written into the bundle.
 
     Raises:
-        ConfigError: If `out` exists.
+        ConfigError: If `out` exists, or the module returns something else than a policy does.
         ParityError: If ONNX Runtime differs from PyTorch by more than `tolerance`; nothing is left behind.
     """
     require_new(out, error=ConfigError)
     module = copy.deepcopy(trained.module).cpu().float().eval()
     chunk = planned_actions(module, trained.spec)
-    model = to_onnx(module, {INPUT_NAME: trained.spec.obs_dim})
-    parity = _require_parity(module, model, trained, recorded_obs, tolerance)
+    inputs = {INPUT_NAME: trained.spec.obs_dim}
+    if isinstance(module, RecurrentPolicy):
+        state_dim = module.state_dim
+        model = to_onnx(module, inputs | {STATE_NAME: state_dim}, outputs=WITH_MEMORY)
+        parity = sequence_parity(module, model, trained, recorded, tolerance)
+    else:
+        state_dim, model = 0, to_onnx(module, inputs)
+        parity = step_parity(module, model, trained, recorded, tolerance)
     contract = Contract(
         spec=trained.spec,
         weight_version=trained.step,
@@ -78,6 +80,7 @@ def export_policy(
         stats_digest=trained.stats.digest,
         parity=parity,
         chunk=chunk,
+        state_dim=state_dim,
     )
     write_bundle(model, contract, out)
     return contract
@@ -89,9 +92,30 @@ def planned_actions(module: nn.Module, spec: Spec) -> int:
     Raises:
         ConfigError: If it returns anything else.
     """
+    if isinstance(module, RecurrentPolicy):
+        _require_memory(module, spec)
+        return 1
     with torch.inference_mode():
         shape = tuple(module(torch.zeros(2, spec.obs_dim)).shape)
     return chunk_of(shape[1:], spec.action_dim, "The policy")
+
+
+def _require_memory(module: RecurrentPolicy, spec: Spec) -> None:
+    with torch.inference_mode():
+        obs = torch.randn(2, spec.obs_dim, generator=torch.Generator().manual_seed(0))
+        action, state = module(obs, torch.zeros(2, module.state_dim))
+    found, wanted = (tuple(action.shape), tuple(state.shape)), ((2, spec.action_dim), (2, module.state_dim))
+    if found != wanted:
+        raise ConfigError(
+            f"The policy has a memory of {module.state_dim} numbers and returns {found[0]} and {found[1]} for two "
+            f"observations; it must be {wanted[0]}, one action each, and {wanted[1]}."
+        )
+    last = state[:, -spec.action_dim :]
+    if last.shape != action.shape or not torch.allclose(last, action, equal_nan=True):
+        raise ConfigError(
+            f"The last {spec.action_dim} numbers of the policy's memory are not the action that it returns. They must "
+            f"be: whoever executes another action writes that one there."
+        )
 
 
 def chunk_of(shape: tuple[object, ...], action_dim: int, what: str) -> int:
@@ -112,12 +136,19 @@ def chunk_of(shape: tuple[object, ...], action_dim: int, what: str) -> int:
             )
 
 
-def to_onnx(module: nn.Module, inputs: dict[str, int], *, keep_weights: bool = False) -> onnx.ModelProto:
+def to_onnx(
+    module: nn.Module,
+    inputs: dict[str, int],
+    *,
+    outputs: tuple[str, ...] = (OUTPUT_NAME,),
+    keep_weights: bool = False,
+) -> onnx.ModelProto:
     """Trace a module.
 
     Args:
         module: In evaluation mode, on the CPU.
         inputs: Names and widths of its inputs, (batch, width) each.
+        outputs: Names of its outputs.
         keep_weights: Keep every parameter under its own name instead of folding some into constants.
     """
     batch = torch.export.Dim("batch", min=1)
@@ -126,7 +157,7 @@ def to_onnx(module: nn.Module, inputs: dict[str, int], *, keep_weights: bool = F
             module,
             tuple(torch.zeros(2, width) for width in inputs.values()),
             input_names=list(inputs),
-            output_names=[OUTPUT_NAME],
+            output_names=list(outputs),
             dynamic_shapes=tuple({0: batch} for _ in inputs),
             opset_version=OPSET,
             dynamo=True,
@@ -146,80 +177,6 @@ def drop_traces(model: onnx.ModelProto) -> None:
         del item.metadata_props[:]
         item.doc_string = ""
     del model.metadata_props[:]
-
-
-def _require_parity(
-    module: nn.Module,
-    model: onnx.ModelProto,
-    trained: TrainedPolicy,
-    recorded: Array | None,
-    tolerance: float,
-) -> Parity:
-    session = ort.InferenceSession(model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
-    none = np.zeros((0, trained.spec.obs_dim), np.float32)
-    real = none if recorded is None else np.ascontiguousarray(recorded, np.float32)
-    drawn, extreme = _random_obs(trained), _extreme_obs(trained)
-    on_real, on_drawn = _difference(module, session, real), _difference(module, session, drawn)
-    on_extreme, rounding = _difference(module, session, extreme), _rounding(module, extreme)
-    worst = max(on_real, on_drawn)
-    allowed = tolerance + ROUNDING_FACTOR * rounding
-    if not worst <= tolerance or not on_extreme <= allowed:
-        raise ParityError(
-            f"ONNX Runtime differs from PyTorch by {worst:.3g} on recorded and random observations "
-            f"(tolerance {tolerance:g}) and by {on_extreme:.3g} on extreme ones (allowed {allowed:.3g}). "
-            f"Nothing was written. If the actions are large numbers, such as torques, raise --tolerance; "
-            f"else report it."
-        )
-    return Parity(
-        max_abs=worst,
-        tolerance=tolerance,
-        max_abs_recorded=on_real,
-        max_abs_random=on_drawn,
-        max_abs_extreme=on_extreme,
-        extreme_rounding=rounding,
-        samples_recorded=len(real),
-        samples_random=len(drawn),
-        samples_extreme=len(extreme),
-        batch_sizes=(1, BATCH),
-    )
-
-
-def _difference(module: nn.Module, session: Any, obs: Array) -> float:
-    """Largest |ONNX Runtime - PyTorch| over `obs`, (N, S), one by one and in batches; inf for a NaN."""
-    worst = 0.0
-    for size in (1, BATCH):
-        for start in range(0, len(obs), size):
-            batch = obs[start : start + size]
-            with torch.inference_mode():
-                expected = module(torch.from_numpy(batch)).numpy()
-            gap = np.abs(session.run([OUTPUT_NAME], {INPUT_NAME: batch})[0] - expected)
-            worst = max(worst, float(gap.max()) if np.isfinite(gap).all() else np.inf)
-    return worst
-
-
-def _rounding(module: nn.Module, obs: Array) -> float:
-    """Largest |float32 - float64| of PyTorch itself over `obs`, (N, S)."""
-    exact = copy.deepcopy(module).double()
-    with torch.inference_mode():
-        single = module(torch.from_numpy(obs)).double()
-        double = exact(torch.from_numpy(obs.astype(np.float64)))
-    return float((single - double).abs().max())
-
-
-def _random_obs(trained: TrainedPolicy) -> Array:
-    rng = np.random.default_rng(0)
-    spread = rng.uniform(-3.0, 3.0, (RANDOM_SAMPLES, trained.spec.obs_dim)).astype(np.float32)
-    return trained.stats.mean + trained.stats.std * spread
-
-
-def _extreme_obs(trained: TrainedPolicy) -> Array:
-    rng = np.random.default_rng(1)
-    stats, size = trained.stats, trained.spec.obs_dim
-    draws = [rng.standard_normal((EXTREME_SAMPLES, size)).astype(np.float32) * s for s in EXTREME_SCALES]
-    low = np.array([v for e in trained.spec.observation for v in e.low], np.float32)
-    high = np.array([v for e in trained.spec.observation for v in e.high], np.float32)
-    corners = [np.where(np.isfinite(b), b, stats.mean).astype(np.float32)[None] for b in (low, high)]
-    return np.concatenate([stats.mean + stats.std * d for d in draws] + corners + [np.zeros((1, size), np.float32)])
 
 
 def write_bundle(graph: onnx.ModelProto, contract: Contract, out: Path) -> None:

@@ -5,10 +5,8 @@ No torch and no `onnx` here; this is what the robot's computer installs.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -18,10 +16,13 @@ from deploy.bundle.contract import (
     INPUT_NAME,
     METADATA_KEY,
     MODEL_FILE,
+    NEXT_STATE_NAME,
     NOISE_NAME,
     OUTPUT_NAME,
+    STATE_NAME,
     Contract,
 )
+from deploy.bundle.files import read_bundle
 from robot_rl.errors import BundleError
 from robot_rl.spec import Array
 
@@ -33,15 +34,25 @@ class _Bound:
         self.obs = np.zeros((rows, contract.spec.obs_dim), np.float32)
         self.action = np.zeros((rows, *output_shape(contract)), np.float32)
         self.noise = np.zeros((rows, contract.spec.action_dim), np.float32)
-        self.binding = session.io_binding()
-        bound = [
-            (self.binding.bind_input, INPUT_NAME, self.obs),
-            (self.binding.bind_output, OUTPUT_NAME, self.action),
-        ]
+        self.state = np.zeros((rows, contract.state_dim), np.float32)
+        self.next_state = np.zeros_like(self.state)
+        self._inputs = {INPUT_NAME: self.obs}
+        if contract.state_dim:
+            self._inputs[STATE_NAME] = self.state
         if explores:
-            bound.append((self.binding.bind_input, NOISE_NAME, self.noise))
-        for bind, name, buffer in bound:
-            bind(name, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
+            self._inputs[NOISE_NAME] = self.noise
+        self.binding = self.bound(session, self.action, self.next_state)
+
+    def bound(self, session: Any, action: Array, next_state: Array) -> Any:
+        """A binding of the inputs here and these outputs."""
+        binding = session.io_binding()
+        outputs = {OUTPUT_NAME: action, NEXT_STATE_NAME: next_state}
+        if not next_state.size:
+            del outputs[NEXT_STATE_NAME]
+        for bind, buffers in ((binding.bind_input, self._inputs), (binding.bind_output, outputs)):
+            for name, buffer in buffers.items():
+                bind(name, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
+        return binding
 
 
 class Policy:
@@ -55,7 +66,7 @@ class Policy:
     def __init__(self, session: Any, contract: Contract) -> None:
         self.contract = contract
         self._session = session
-        self.explores = len(session.get_inputs()) > 1
+        self.explores = any(node.name == NOISE_NAME for node in session.get_inputs())
         self._one = _Bound(session, contract, 1, explores=self.explores)
         self._several = {1: self._one}
         self._binding = self._one.binding
@@ -74,8 +85,7 @@ class Policy:
             BundleError: If a file is missing, altered or foreign, or the graph's sizes are not the spec's.
         """
         folder = path.parent if path.name == MODEL_FILE else path
-        model, certificate = _read(folder)
-        contract = _verified(folder, model, certificate)
+        model, contract = read_bundle(folder)
         policy = Policy.from_bytes(model, str(folder / MODEL_FILE))
         if policy.contract != contract:
             raise BundleError(f"{folder}: {CERTIFICATE_FILE} and the metadata of {MODEL_FILE} disagree. Export again.")
@@ -83,7 +93,7 @@ class Policy:
 
     @staticmethod
     def from_bytes(model: bytes, where: str) -> Policy:
-        """A policy from the bytes of `policy.onnx`, whose SHA-256 the caller has checked.
+        """A policy from the bytes of `policy.onnx`, whose SHA-256 the caller has checked; with a memory if it has one.
 
         Args:
             model: ONNX file with the contract in its metadata.
@@ -93,7 +103,7 @@ class Policy:
             BundleError: If it is no such file, or the graph's sizes are not the spec's.
         """
         try:
-            session = ort.InferenceSession(model, session_options(), providers=["CPUExecutionProvider"])
+            session = runtime_session(model)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise BundleError(f"{where}: ONNX Runtime refuses it ({error}). Export again.") from error
         text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
@@ -101,7 +111,7 @@ class Policy:
             raise BundleError(f"{where} carries no contract (metadata '{METADATA_KEY}'). Use `robot-rl export`.")
         contract = Contract.from_json(text, where)
         _require_sizes(session, contract, where)
-        return Policy(session, contract)
+        return (RememberingPolicy if contract.state_dim else Policy)(session, contract)
 
     def act(self, obs: Array) -> Array:
         """Executable action for a raw observation, without allocating.
@@ -142,7 +152,7 @@ class Policy:
             certificate says.
 
         Raises:
-            BundleError: If the graph was made for one observation at a time.
+            BundleError: If the graph was made for one observation at a time, or remembers.
         """
         bound = self._several.get(len(obs))
         if bound is None:
@@ -182,61 +192,78 @@ class Policy:
         return _Bound(self._session, self.contract, rows, explores=self.explores)
 
 
+class RememberingPolicy(Policy):
+    """A loaded policy with a memory: `robot_rl.memory.Remembering`. It begins empty.
+
+    What comes out not finite, as after a NaN in the observation, is not remembered: the next call goes on from before.
+    """
+
+    def __init__(self, session: Any, contract: Contract) -> None:
+        super().__init__(session, contract)
+        one = self._one
+        self._memory, self._next_memory = one.state[0], one.next_state[0]
+        self._last_action = self._memory[-contract.spec.action_dim :]
+        self._finite = np.zeros(contract.state_dim, bool)
+        self._rehearsed = np.zeros_like(one.action), np.zeros_like(one.next_state)
+        self._rehearsal = one.bound(session, *self._rehearsed)
+
+    def begin_episode(self) -> None:
+        """Forget: the next observation is the first of an episode."""
+        self._memory[:] = 0.0
+
+    def executed(self, action: Array) -> None:
+        """Not the action returned last was executed, but this one, (A,)."""
+        self._last_action[:] = action
+
+    def take_over(self, former: Policy | None) -> None:
+        """Go on in the episode of `former`, if it remembers as much; else begin with an empty memory."""
+        if isinstance(former, RememberingPolicy) and len(former._memory) == len(self._memory):
+            self._memory[:] = former._memory
+        else:
+            self.begin_episode()
+
+    def plan(self, obs: Array) -> Array:
+        plan = super().plan(obs)
+        if np.isfinite(self._next_memory, out=self._finite).all():
+            self._memory[:] = self._next_memory
+        return plan
+
+    def act_many(self, obs: Array) -> Array:
+        raise BundleError(
+            f"policy '{self.contract.run}' remembers its episode: it acts for one robot, not for several clients. "
+            f"Serve it on its arm by `robot-rl serve BUNDLE --arm NAME`, a process for each."
+        )
+
+    def warm_up(self) -> None:
+        """As for any policy; neither the memory nor the last action changes."""
+        self._session.run_with_iobinding(self._rehearsal)
+
+
 def output_shape(contract: Contract) -> tuple[int, ...]:
     """Of the graph's output for one observation: (A,), or (H, A) for a policy that plans."""
     size = contract.spec.action_dim
     return (size,) if contract.chunk == 1 else (contract.chunk, size)
 
 
-def session_options() -> Any:
-    """One thread, in order: at this size a second thread costs more than it brings."""
+def runtime_session(model: bytes) -> Any:
+    """ONNX Runtime on one thread, in order: at this size a second thread costs more than it brings."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3  # errors: the rest would be printed into the operator's table
-    return options
-
-
-def _read(folder: Path) -> tuple[bytes, dict[str, Any]]:
-    for name in (MODEL_FILE, CERTIFICATE_FILE):
-        if not (folder / name).is_file():
-            raise BundleError(
-                f"{folder} is not a policy bundle: {name} is missing. Give the folder that was --out of "
-                f"`robot-rl export`; an ONNX file made by something else carries no contract and "
-                f"is not served."
-            )
-    file = folder / CERTIFICATE_FILE
-    try:
-        raw = json.loads(file.read_text())
-        model = (folder / MODEL_FILE).read_bytes()
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{file} cannot be read ({error}). Export again.") from error
-    if not isinstance(raw, dict) or not {"sha256", "contract"} <= cast("dict[str, Any]", raw).keys():
-        raise BundleError(f"{file} holds no 'sha256' and 'contract'. Export again.")
-    return model, cast("dict[str, Any]", raw)
-
-
-def _verified(folder: Path, model: bytes, certificate: dict[str, Any]) -> Contract:
-    digest = hashlib.sha256(model).hexdigest()
-    if digest != certificate["sha256"]:
-        raise BundleError(
-            f"{folder / MODEL_FILE} is not the file that was exported: its SHA-256 is {digest[:16]}…, the "
-            f"certificate says {str(certificate['sha256'])[:16]}…. Copy the bundle again or export again."
-        )
-    return Contract.from_json(json.dumps(certificate["contract"]), str(folder / CERTIFICATE_FILE))
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _require_sizes(session: Any, contract: Contract, where: str) -> None:
-    spec, out = contract.spec, output_shape(contract)
-    inputs = {INPUT_NAME: (spec.obs_dim,), NOISE_NAME: (spec.action_dim,)}
-    for nodes, shapes in ((session.get_inputs(), inputs), (session.get_outputs(), {OUTPUT_NAME: out})):
+    spec, memory = contract.spec, (contract.state_dim,)
+    inputs = {INPUT_NAME: (spec.obs_dim,), STATE_NAME: memory, NOISE_NAME: (spec.action_dim,)}
+    outputs = {OUTPUT_NAME: output_shape(contract), NEXT_STATE_NAME: memory}
+    for nodes, shapes in ((session.get_inputs(), inputs), (session.get_outputs(), outputs)):
         found = [(n.name, n.type, tuple(n.shape[1:])) for n in nodes]
-        expected = [(name, "tensor(float)", shape) for name, shape in shapes.items()]
-        if found not in (expected, expected[:1]):
-            each = " x ".join(map(str, expected[0][2]))
-            planned = f" (a chunk of {contract.chunk} actions)" if len(expected[0][2]) > 1 else ""
-            raise BundleError(
-                f"{where}: the graph has {found}, the contract says '{expected[0][0]}', float32, {each} "
-                f"numbers{planned}. Export again."
-            )
+        full = [(name, "tensor(float)", shape) for name, shape in shapes.items() if shape != (0,)]
+        needed = [each for each in full if each[0] != NOISE_NAME]
+        if found not in (full, needed):
+            planned = f" (a chunk of {contract.chunk} actions)" if contract.chunk > 1 else ""
+            wanted = " and ".join(f"'{name}', float32, {' x '.join(map(str, s))} numbers" for name, _, s in needed)
+            raise BundleError(f"{where}: the graph has {found}, the contract says {wanted}{planned}. Export again.")

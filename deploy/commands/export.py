@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from robot_rl.console import key_value_table, print_json
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.replay_log import ReplayLog
 from robot_rl.errors import ConfigError, SpecMismatch
+from robot_rl.nets.recurrent import RecurrentPolicy
 from robot_rl.spec import Array, Spec
 
 DESCRIPTION = """\
@@ -34,8 +35,8 @@ Write a policy as an ONNX bundle that runs without PyTorch.
 Normaliser and action scaling are inside the graph: raw observation in, executable action out. The file
 carries a contract (names, order, units and bounds of every number, rate, control mode, statistics hash,
 weight version) and a parity certificate: PyTorch and ONNX Runtime are compared on recorded and random
-observations, and nothing is written if they differ by more than --tolerance. `robot-rl serve` refuses an
-arm that the contract does not fit.
+observations, and nothing is written if they differ by more than --tolerance. A policy with a memory is compared
+over whole episodes. `robot-rl serve` refuses an arm that the contract does not fit.
 
     robot-rl export --onnx act.onnx --pairs act.npz --data data/reach --out outputs/act-bundle
 
@@ -101,7 +102,7 @@ def _from_run(config: ExportConfig, run: Path) -> tuple[Contract, str]:
     recorded = recorded_observations(trained, config.data, config.samples)
     contract = export_policy(trained, config.out, recorded, tolerance=config.tolerance)
     gone = "the data it learned from are gone: compared on random observations only"
-    return contract, gone if recorded is None else ""
+    return contract, "" if recorded else gone
 
 
 def _from_elsewhere(config: ExportConfig) -> tuple[Contract, str]:
@@ -124,10 +125,10 @@ def arm_spec(name: str) -> Spec:
         arm.close()
 
 
-def recorded_observations(trained: TrainedPolicy, data: Path | None, samples: int) -> Array | None:
-    """Up to `samples` observations of the policy's dataset, or else of its online phase, (N, S), spread over it.
+def recorded_observations(trained: TrainedPolicy, data: Path | None, samples: int) -> list[Array]:
+    """Up to `samples` observations of the policy's dataset, or else of its online phase, (T, S) each, spread over it.
 
-    None where both are gone.
+    Whole episodes where the policy has a memory, else some of each. Empty where both are gone.
 
     Args:
         trained: The policy, which names its dataset.
@@ -138,28 +139,46 @@ def recorded_observations(trained: TrainedPolicy, data: Path | None, samples: in
         DataError: If the dataset is damaged.
         SpecMismatch: If it holds other observations than the policy takes.
     """
+    remembers = isinstance(trained.module, RecurrentPolicy)
     folder = data or trained.data
     if data is None and not (folder / "data" / "metadata.json").is_file():
-        return _lived_through(trained, samples)
+        lived = _lived_through(trained)
+        return _spread(lived, sum(map(len, lived)), samples, whole=remembers)
     dataset = load_dataset(folder)
     if dataset.spec.observation != trained.spec.observation:
         found = trained.spec.differences(dataset.spec, "the policy", str(folder))
         what = "\n  - ".join(found) or "the bounds of an observation differ"
         raise SpecMismatch(f"{folder} does not hold the policy's observations:\n  - {what}\nGive another --data.")
-    share = max(1, dataset.total_steps // samples)
-    rows = (episode.observations[::share] for episode in dataset)
-    return np.concatenate(list(itertools.chain(rows)))[:samples]
+    episodes = (episode.observations for episode in dataset)
+    return _spread(episodes, dataset.total_steps, samples, whole=remembers)
 
 
-def _lived_through(trained: TrainedPolicy, samples: int) -> Array | None:
-    """Observations of the run's own online phase; None where it had none."""
+def _spread(episodes: Iterable[Array], total: int, samples: int, *, whole: bool) -> list[Array]:
+    """At most `samples` of about `total` observations: of each episode some, or some whole episodes."""
+    share = max(1, total // samples)
+    chosen = itertools.islice(episodes, 0, None, share) if whole else (each[::share] for each in episodes)
+    kept: list[Array] = []
+    for each in chosen:
+        if samples < 1:
+            break
+        kept.append(each[:samples].astype(np.float32))
+        samples -= len(kept[-1])
+    return kept
+
+
+def _lived_through(trained: TrainedPolicy) -> list[Array]:
+    """Observations of the run's own online phase, episode by episode; empty where it had none."""
     folder = trained.run / "transitions"
     if not folder.is_dir():
-        return None
+        return []
     log = ReplayLog(folder, trained.spec)
     rows = log.read()
     log.close()
-    return np.ascontiguousarray(rows["obs"][:: max(1, len(rows) // samples)][:samples]) if len(rows) else None
+    if not len(rows):
+        return []
+    ended = (rows["terminated"] | rows["truncated"])[:-1] > 0
+    elsewhere = (rows["obs"][1:] != rows["next_obs"][:-1]).any(1)  # another actor's, or one that was killed
+    return np.split(rows["obs"], np.flatnonzero(ended | elsewhere) + 1)
 
 
 def _facts(contract: Contract) -> dict[str, object]:
@@ -169,6 +188,7 @@ def _facts(contract: Contract) -> dict[str, object]:
         "run": contract.run,
         "stats_digest": contract.stats_digest,
         "chunk": contract.chunk,
+        "state_dim": contract.state_dim,
         "parity": asdict(contract.parity),
     }
 
@@ -177,7 +197,7 @@ def _rows(contract: Contract, out: Path) -> dict[str, str]:
     spec, parity = contract.spec, contract.parity
     planned = f"; a chunk of {contract.chunk} for one observation" if contract.chunk > 1 else ""
     rate = f"{spec.rate_hz:g} Hz, {spec.control}" if spec.rate_hz else "no rate stated: cannot be served"
-    return {
+    rows = {
         "policy": f"{contract.algorithm}, {contract.weight_version:,} updates, run {contract.run}",
         "observation": f"{spec.obs_dim} numbers: {', '.join(e.name for e in spec.observation)}",
         "action": f"{spec.action_dim} numbers: {', '.join(e.name for e in spec.action)}{planned}",
@@ -187,3 +207,9 @@ def _rows(contract: Contract, out: Path) -> dict[str, str]:
         "extremes": f"at most {parity.max_abs_extreme:.2e} on {parity.samples_extreme} far-out observations",
         "size": f"{(out / MODEL_FILE).stat().st_size / 1024:.0f} KiB",
     }
+    if contract.state_dim:
+        rows["memory"] = (
+            f"{contract.state_dim} numbers; over {parity.sequences} sequences at most {parity.max_abs_memory:.2e} "
+            f"apart (tolerance {parity.tolerance_memory:g})"
+        )
+    return rows

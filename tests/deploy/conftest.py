@@ -58,4 +58,4 @@ def trained(make_trained: Make, reach_spec: Spec) -> TrainedPolicy:
 def bundle(tmp_path_factory: pytest.TempPathFactory, trained: TrainedPolicy) -> tuple[Path, Contract]:
     folder = tmp_path_factory.mktemp("export") / "bundle"
     recorded = np.random.default_rng(3).normal(size=(300, trained.spec.obs_dim)).astype(np.float32)
-    return folder, export_policy(trained, folder, recorded)
+    return folder, export_policy(trained, folder, [recorded])

@@ -236,7 +236,7 @@ def planner(reach_spec: Spec) -> nn.Module:
 @pytest.fixture(scope="module")
 def chunked(tmp_path_factory: pytest.TempPathFactory, trained: TrainedPolicy, planner: nn.Module) -> Bundle:
     out = tmp_path_factory.mktemp("chunked") / "bundle"
-    return out, export_policy(replace(trained, module=planner), out, None)
+    return out, export_policy(replace(trained, module=planner), out, [])
 
 
 def test_a_module_that_plans_is_exported_with_its_chunk_in_the_contract(
@@ -272,7 +272,7 @@ class Shaped(nn.Module):
 @pytest.mark.parametrize("shape", [(8,), (1, 7), (4, 8), (2, 2, 7)])
 def test_other_shapes_are_not_exported(tmp_path: Path, trained: TrainedPolicy, shape: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match=r"must be \(7,\), one action, or \(H, 7\)"):
-        export_policy(replace(trained, module=Shaped(shape)), tmp_path / "out", None)
+        export_policy(replace(trained, module=Shaped(shape)), tmp_path / "out", [])
 
 
 def relabelled(folder: Path, contract: Contract) -> bytes:

@@ -83,7 +83,7 @@ def test_export_leaves_dropout_out_and_the_module_as_it_was(bundle: Bundle, trai
 
 def test_existing_folder_is_not_overwritten(bundle: Bundle, trained: TrainedPolicy) -> None:
     with pytest.raises(ConfigError, match="exists already"):
-        export_policy(trained, bundle[0], None)
+        export_policy(trained, bundle[0], [])
 
 
 class Drifting(nn.Module):
@@ -101,7 +101,7 @@ class Drifting(nn.Module):
 def test_parity_outside_tolerance_leaves_nothing_behind(tmp_path: Path, trained: TrainedPolicy) -> None:
     drifting = replace(trained, module=Drifting(trained.module))
     with pytest.raises(ParityError, match=r"differs from PyTorch by 0\.001.*--tolerance"):
-        export_policy(drifting, tmp_path / "out", None)
+        export_policy(drifting, tmp_path / "out", [])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -114,7 +114,7 @@ class Silent(nn.Module):
 
 def test_nan_never_counts_as_parity(tmp_path: Path, trained: TrainedPolicy) -> None:
     with pytest.raises(ParityError):
-        export_policy(replace(trained, module=Silent()), tmp_path / "out", None)
+        export_policy(replace(trained, module=Silent()), tmp_path / "out", [])
 
 
 def copy_of(bundle: Bundle, to: Path) -> Path:

@@ -193,7 +193,7 @@ def test_command_refuses_what_does_not_fit(
     from deploy.bundle.export import export_policy
 
     slower = replace(trained.spec, rate_hz=25.0)
-    export_policy(make_trained(slower), tmp_path / "slower", None)
+    export_policy(make_trained(slower), tmp_path / "slower", [])
     with pytest.raises(SpecMismatch, match=r"rate: policy 'reach' runs at 25 Hz, arm 'virtual .*' at 50 Hz"):
         serve_command.main([str(tmp_path / "slower"), "--arm", "virtual"])
     with pytest.raises(BundleError, match="is not a policy bundle"):
