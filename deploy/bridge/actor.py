@@ -15,7 +15,7 @@ from deploy.bridge.messages import EpisodeEnd, Intervention
 from deploy.bridge.peers import ALIVE_S
 from deploy.bridge.sender import Sender
 from deploy.bridge.spool import SpoolOptions, open_spools
-from deploy.bundle.policy import Policy
+from deploy.bundle.policy import Policy, RememberingPolicy
 from deploy.network.address import checked_address
 from deploy.network.keys import Keys
 from robot_rl.data.durable import FolderLock
@@ -179,10 +179,13 @@ class ActorLink:
     def take_policy(self) -> Policy | None:
         """The newest policy, once, verified and warmed up; None where nothing newer came.
 
-        From now on transitions carry its version. The one it replaces must not be used any more.
+        From now on transitions carry its version. The one it replaces must not be used any more; what that one
+        remembers of the running episode goes over to the newer one.
         """
         policy = self._loader.take(self._policy)
         if policy is not None:
+            if isinstance(policy, RememberingPolicy):
+                policy.take_over(self._policy)
             self._policy = policy
             self.policy_version = policy.contract.weight_version
         return policy

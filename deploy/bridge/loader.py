@@ -12,6 +12,7 @@ import numpy as np
 from deploy.bridge.messages import Weights
 from deploy.bundle.policy import Policy
 from robot_rl.errors import RobotRLError
+from robot_rl.memory import begin_episode
 from robot_rl.spec import Spec
 
 _log = logging.getLogger(__name__)
@@ -92,4 +93,5 @@ class PolicyLoader:
         if contract.weight_version != weights.version:
             raise RobotRLError(f"{where}: the contract inside says {contract.weight_version}.")
         policy.act(np.zeros(contract.spec.obs_dim, np.float32))  # the first call is slow
+        begin_episode(policy)
         return policy

@@ -27,6 +27,7 @@ from robot_rl.config import parse
 from robot_rl.envs import make_env
 from robot_rl.errors import ConfigError, EnvError
 from robot_rl.evaluate import Evaluation
+from robot_rl.memory import begin_episode
 
 DESCRIPTION = """Make demonstrations of a Panda lifting a cube, clone them, fine-tune over the bridge, evaluate, export
 to ONNX and serve the policy at 20 Hz behind the safety supervisor. Prints each command and leaves OUT/report.md
@@ -192,6 +193,7 @@ def _film(demo: _Demo) -> str:
     except EnvError as error:
         demo.console.print(f"no pictures: {error}", markup=False)
         return f"No film: {error}"
+    begin_episode(policy)
     done = False
     while not done:
         obs, _, terminated, truncated, _ = env.step(policy.act(np.asarray(obs, np.float32)).copy())

@@ -3,6 +3,9 @@
 A run ends by its duration or number of episodes, by the operator (Ctrl-C, SIGTERM, key, socket), or by a
 latched stop that nobody releases. In the last two cases the loop goes on until the supervisor has brought
 the command to rest. Whatever happens, the arm is told to hold before this function returns or raises.
+
+A policy with a memory forgets at the start, after arming and between episodes. It is told what the arm was commanded in
+place of its action; while the arm is held it goes on acting and remembering, a missed deadline it does not see.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from deploy.arms.arm import Arm, ArmState, Episodic
@@ -31,6 +35,7 @@ from deploy.safety.decision import Decision, Reason, Verdict
 from deploy.safety.supervisor import Supervisor
 from robot_rl.errors import ConfigError, LimitError
 from robot_rl.interrupt import interrupt_sets
+from robot_rl.memory import Remembering
 from robot_rl.spec import Array
 
 PHASES = ("read", "policy", "supervise", "command", "record")
@@ -155,7 +160,7 @@ def serve(
     loop = _Loop(policy, arm, supervisor, pacer, plan, station, log, on_tick, on_episode)
     try:
         policy.act(arm.read().obs)  # the first call is slow
-        loop.forget_path()
+        loop.begin_anew()
         loop.rehearses_policy = _is_quick(policy)
         supervisor.arm(arm.read(), time.monotonic())
         with interrupt_sets(station.ending), signals(station), _no_garbage_collection(), loop.watchdog:
@@ -190,6 +195,7 @@ class _Loop:
         limits = self.supervisor.limits
         self.simulator = self.arm if isinstance(self.arm, Episodic) else None
         self.chunks = self.policy if isinstance(self.policy, ChunkPlayer) else None
+        self.remembers = self.policy if isinstance(self.policy, Remembering) else None
         plan = self.plan
         self.path = path_for(plan.interpolation, plan.commands_per_step, limits, self.supervisor.action_dim)
         self.watchdog = Watchdog(limits.policy_timeout_s, self.tick_hangs)
@@ -235,6 +241,9 @@ class _Loop:
         pacer.mark()
         if self.chunks is not None and decision.verdict is Verdict.HELD and not _only_late(decision):
             self.chunks.drop()
+        if self.remembers is not None and (self.path is not None or decision.verdict is not Verdict.PASSED):
+            # Of several commands for an action the last one stays.
+            self.remembers.executed(decision.command.astype(np.float32))
         if self.on_tick is not None:
             self.on_tick(state, asked, decision)
         if self.log is not None:
@@ -294,12 +303,14 @@ class _Loop:
         except LimitError as error:
             self.station.status = str(error)
             return
-        self.forget_path()
+        self.begin_anew()
         self.station.released()
         self.station.status = "running"
 
-    def forget_path(self) -> None:
-        """The next action starts anew."""
+    def begin_anew(self) -> None:
+        """The next action starts anew: no plan, no way to it, no memory of what was before."""
+        if self.remembers is not None:
+            self.remembers.begin_episode()
         if self.chunks is not None:
             self.chunks.drop()
         if self.path is not None:
@@ -326,7 +337,7 @@ class _Loop:
         self.watchdog.sleep()
         simulator.restart()
         gc.collect()  # simulators leave cycles behind when they reload a model
-        self.forget_path()
+        self.begin_anew()
         if not self.supervisor.stopped:
             self.supervisor.arm(self.arm.read(), time.monotonic())
         if self.log is not None:

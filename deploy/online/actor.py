@@ -16,9 +16,10 @@ import numpy as np
 from deploy.bridge.actor import ActorLink
 from deploy.bundle.policy import Policy
 from deploy.control.rate import Pacer
-from robot_rl.collect import Collector, Finished
+from robot_rl.collect import Collector, ExploreFn, Finished
 from robot_rl.data.transition import Success
 from robot_rl.errors import BridgeError
+from robot_rl.memory import Remembering
 from robot_rl.spec import Array
 
 IDLE_S = 0.01  # between two looks while there is nothing to do
@@ -69,7 +70,7 @@ def act(
     Raises:
         BridgeError: If a transition could not be stored, or the learner refuses this robot: nothing more is commanded.
     """
-    report, policy, held = ActorReport(), None, ""
+    report, policy, explore, held = ActorReport(), None, None, ""
     pacer = Pacer(rate_hz, (), kept_ticks=1) if rate_hz else None
     while not stop.is_set() and (steps is None or report.interactions < steps):
         if link.stopped:
@@ -77,14 +78,16 @@ def act(
             break
         if link.refusal:
             raise BridgeError(f"The learner refuses this actor: {link.refusal}")
-        policy = link.take_policy() or policy
+        newer = link.take_policy()
+        if newer is not None:
+            policy, explore = newer, exploring(newer)
         reason = link.hold or ("" if policy else "waiting for the learner's first policy")
         if not reason and collector.between_episodes:
             reason = waits()
         if reason != held and on_hold is not None:
             on_hold(reason)
         held = reason
-        if policy is None or reason:
+        if policy is None or explore is None or reason:
             time.sleep(IDLE_S)
             report.held_s += IDLE_S
             if pacer is not None:
@@ -92,7 +95,7 @@ def act(
             continue
         if pacer is not None:
             pacer.wait(link.rehearse)
-        ended = _step(link, collector, policy)
+        ended = _step(link, collector, explore, policy.contract.weight_version)
         report.interactions += 1
         if ended is not None:
             report.episodes += 1
@@ -102,11 +105,28 @@ def act(
     return report
 
 
-def _step(link: ActorLink, collector: Collector, policy: Policy) -> Finished | None:
+def exploring(policy: Policy) -> ExploreFn:
+    """A loaded policy as a collector asks it, remembering if it does."""
+
     def explore(obs: Array, noise: Array) -> Array:
         return np.array(policy.explore(obs, noise))  # the policy's own buffer changes with the next call
 
-    rows, ended = collector.step(explore, policy.contract.weight_version)
+    return _Remembering(explore, policy) if isinstance(policy, Remembering) else explore
+
+
+class _Remembering:
+    """An exploring function and the policy behind it, which is told what happens."""
+
+    def __init__(self, explore: ExploreFn, policy: Remembering) -> None:
+        self._explore = explore
+        self.begin_episode, self.executed = policy.begin_episode, policy.executed
+
+    def __call__(self, obs: Array, noise: Array) -> Array:
+        return self._explore(obs, noise)
+
+
+def _step(link: ActorLink, collector: Collector, explore: ExploreFn, version: int) -> Finished | None:
+    rows, ended = collector.step(explore, version)
     row = rows[0]
     try:
         link.publish(

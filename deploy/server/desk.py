@@ -22,7 +22,7 @@ class Desk:
         at_once: Most requests that come together.
 
     Raises:
-        BundleError: If the policy takes fewer at once.
+        BundleError: If the policy takes fewer at once, or remembers: clients are in episodes of their own.
     """
 
     def __init__(self, policy: Policy, at_once: int) -> None:

@@ -45,7 +45,7 @@ class PolicyServer:
         at_once: Most observations in one call of the policy.
 
     Raises:
-        BundleError: If the policy takes fewer observations at once.
+        BundleError: If the policy takes fewer observations at once, or remembers its episode.
         ConfigError: If the address or the keys are wrong, the address is not loopback and there are no keys, or it
             is taken.
     """
