@@ -100,13 +100,13 @@ class Guide(nn.Module):
         """The teacher's states after another step, (B, K, F'), (B, A), (B, S) -> (B, K, F')."""
         count = len(self.onehots)
         many = [x.unsqueeze(1).expand(-1, count, -1) for x in (action, obs)]
-        context = self.onehots.expand(len(obs), count, count)
+        context = self.onehots.expand(obs.shape[0], count, count)
         return self.teacher.correct(states, many[0], many[1], context)
 
     def expect(self, states: Tensor, action: Tensor, noise: Tensor) -> Tensor:
         """The teacher's states as it imagines them after `action`, (B, K, F'), (B, A), (B, K, Z) -> (B, K, F')."""
         count = len(self.onehots)
-        context = self.onehots.expand(len(action), count, count)
+        context = self.onehots.expand(action.shape[0], count, count)
         return self.teacher.rssm.imagine(states, action.unsqueeze(1).expand(-1, count, -1), context, noise)
 
     def hint(self, theirs: Tensor, own: Tensor, z: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class Perception(nn.Module):
         kept = [torch.ones_like(begun), state]
         if self.guide is not None:
             states = self.guide.follow(theirs.unflatten(-1, (-1, self.guide.teacher.width)), last, seen)
-            z = state.new_zeros(len(obs), self.guide.cfg.replay_latent)
+            z = state.new_zeros(obs.shape[0], self.guide.cfg.replay_latent)
             shown.append(self.guide.hint(states, state, z))
             kept.append(states.flatten(1))
         return torch.cat(shown, -1), torch.cat(kept, -1)
