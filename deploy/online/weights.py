@@ -8,6 +8,7 @@ model's decoder does not.)
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -122,25 +123,38 @@ def _allowed(numbers: Array) -> float:
 
 
 def _acting(module: nn.Module, names: list[str], inputs: list[int]) -> list[str]:
-    """Those among the named numbers of a module that what it returns depends on."""
+    """Those among the named numbers of a module that what it returns depends on.
+
+    A number acts if a gradient leads to it, even where that is zero, or if what is returned changes with it, as with
+    one that only takes part in a choice.
+    """
     tried, generator = copy.deepcopy(module), torch.Generator().manual_seed(0)
-    numbers = dict(_numbers(tried))
+    numbers = {name: number for name, number in _numbers(tried) if name in names}
     given = [torch.randn(SAMPLES, width, generator=generator) for width in inputs]
 
     def returned() -> torch.Tensor:
         found = tried(*given)
         return torch.cat(found, 1) if isinstance(found, tuple) else found
 
-    with torch.no_grad():
-        before, acting = returned(), list[str]()
-        for name in names:
-            number = numbers[name]
-            kept = number.clone()
-            number.copy_(kept + torch.randn(number.shape, generator=generator))
-            if not torch.equal(returned(), before):
-                acting.append(name)
-            number.copy_(kept)
-    return acting
+    if not names:
+        return []
+    for number in numbers.values():
+        number.requires_grad_(number.is_floating_point())
+    led_to = [number for number in numbers.values() if number.requires_grad]
+    out = returned()
+    grads = torch.autograd.grad(out.sum(), led_to, allow_unused=True) if out.requires_grad else [None] * len(led_to)
+    reached = {id(number) for number, grad in zip(led_to, grads, strict=True) if grad is not None}
+    return [name for name, number in numbers.items() if id(number) in reached or _changes(number, returned, generator)]
+
+
+@torch.no_grad()
+def _changes(number: torch.Tensor, returned: Callable[[], torch.Tensor], generator: torch.Generator) -> bool:
+    """Whether what is returned changes with a number; it is put back."""
+    kept, before = number.clone(), returned()
+    number.copy_(kept + torch.randn(number.shape, generator=generator).to(number.dtype))
+    changed = not torch.equal(returned(), before)
+    number.copy_(kept)
+    return changed
 
 
 def _detached(agent: Agent) -> nn.Module:

@@ -13,6 +13,8 @@ from deploy.bundle.policy import Policy
 from deploy.server.wire import FLOAT, SPARE_BYTES, VERSION, Answer, Header, Request
 from robot_rl.spec import Array
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # all that msgspec says of strangers' bytes
+
 
 class Desk:
     """Answers the requests that came together, their actions by one call of the policy.
@@ -60,7 +62,7 @@ class Desk:
             return self._error("size", f"{len(content):,} bytes, a request has at most {self.limit_bytes:,}", 0)
         try:
             request = self._decode(content)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             return self._unreadable(content, error)
         if request.v != VERSION:
             return self._wrong_version(request.v, request.id)
@@ -72,10 +74,10 @@ class Desk:
             )
         return self._late(request, now_ns) or request
 
-    def _unreadable(self, content: bytes, error: msgspec.MsgspecError) -> Answer:
+    def _unreadable(self, content: bytes, error: Exception) -> Answer:
         try:
             header = self._decode_header(content)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return self._error("bad", f"not a request: {error}", 0)
         if header.v != VERSION:
             return self._wrong_version(header.v, header.id)

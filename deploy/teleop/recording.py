@@ -171,5 +171,5 @@ def _read_kept(file: Path) -> list[Kept]:
         os.truncate(file, len(whole))
     try:
         return [msgspec.json.decode(line, type=Kept) for line in whole.splitlines()]
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RecorderError(f"{file} is damaged ({error}). Restore it, or remove its folder to begin anew.") from error

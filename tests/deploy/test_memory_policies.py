@@ -477,7 +477,8 @@ def test_a_policy_from_the_learner_arrives_with_an_empty_memory() -> None:
     model = WeightExporter(agent, "made", "run").model(3)
     loader = PolicyLoader(agent.spec)
     digest = hashlib.sha256(model).hexdigest()
-    loader.offer(Weights(version=3, sha256=digest, spec_digest=agent.spec.digest, model=model))
+    said = {"session": b"s" * 16, "sequence": 1, "sha256": digest, "spec_digest": agent.spec.digest}
+    loader.offer(Weights(version=3, model=model, **said))
     waited = threading.Event()
     for _ in range(600):
         if loader.loaded_version or loader.rejected:

@@ -12,6 +12,7 @@ from mcap.records import Channel, Schema
 from robot_rl.errors import DataError
 
 Decode = Callable[[bytes], Any]
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class CannotDecode(DataError):  # noqa: N818 - reads as the sentence it is
@@ -25,9 +26,9 @@ def decoder(channel: Channel, schema: Schema | None) -> Decode:
         CannotDecode: If its encoding is none of those known, or its schema is missing or broken.
     """
     if channel.message_encoding == "json":
-        return _checked(msgspec.json.decode, msgspec.DecodeError, "JSON")
+        return _checked(msgspec.json.decode, UNREADABLE, "JSON")
     if channel.message_encoding == "msgpack":
-        return _checked(msgspec.msgpack.decode, msgspec.DecodeError, "MessagePack")
+        return _checked(msgspec.msgpack.decode, UNREADABLE, "MessagePack")
     kind = (channel.message_encoding, schema.encoding if schema else "")
     if schema is not None and kind == ("protobuf", "protobuf"):
         return _protobuf(schema)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deploy.bundle.contract import MODEL_FILE, Contract
@@ -94,6 +94,7 @@ def test_what_is_wrong_is_answered_with_an_error_and_disturbs_nobody(desk: Desk,
 @given(
     content=st.binary(max_size=200) | st.integers(0, 1090).map(lambda n: b"\x83\xa1v\x02\xa2id\x01\xa1x" + b"\x91" * n)
 )
+@example(content=b"\x81\xa1\x80")  # a key that is no UTF-8
 def test_bytes_of_strangers_are_never_an_action_and_never_an_exception(desk: Desk, content: bytes) -> None:
     (answer,) = desk.answers([content])
     assert answer.action == b""
