@@ -139,8 +139,8 @@ class OnlineRun:
             self._take_up(self.state)
         elif len(self.log):
             raise CheckpointError(f"{config.out} holds transitions but no checkpoint. Choose another --out.")
-        now = self.learner.interactions
-        self._metrics = RunLog(config.out, config, resume_step=now or None, wandb=config.wandb, unit="interactions")
+        since = None if self.state is None else self.learner.interactions
+        self._metrics = RunLog(config.out, config, resume_step=since, wandb=config.wandb, unit="interactions")
 
     @property
     def finished(self) -> bool:

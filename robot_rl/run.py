@@ -23,7 +23,7 @@ class RunLog:
     Args:
         path: Run folder; created.
         config: Resolved config, saved as `config.yaml`.
-        resume_step: Drop what was logged after this step; None for a new run.
+        resume_step: Drop what was logged after this step, which may be 0; None for a new run.
         wandb: Log to Weights & Biases as well.
         unit: What steps count, for the plot.
     """
@@ -43,7 +43,7 @@ class RunLog:
         self._unit = unit
         save_yaml(config, path / "config.yaml")
         self._file = path / "metrics.jsonl"
-        kept = [row for row in read_metrics(path) if row["step"] <= (resume_step or 0)] if resume_step else []
+        kept = [row for row in read_metrics(path) if resume_step is not None and row["step"] <= resume_step]
         self._file.write_text("".join(json.dumps(row) + "\n" for row in kept))
         self._board = SummaryWriter(path / "tensorboard", purge_step=resume_step)
         self._wandb = None

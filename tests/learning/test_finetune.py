@@ -94,6 +94,22 @@ def test_resuming_equals_never_having_stopped(name: str, logs: Dataset, tmp_path
     assert_same_run(tmp_path / "straight", tmp_path / "halves")
 
 
+def test_a_run_killed_in_its_first_steps_keeps_the_evaluation_it_began_with(
+    logs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> Any:
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(Collector, "step", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        finetune(config("sac", tmp_path / "run", logs.path), quiet=True)
+    monkeypatch.undo()
+    finetune(config("sac", tmp_path / "run", logs.path, resume=True), quiet=True)
+    finetune(config("sac", tmp_path / "straight", logs.path), quiet=True)
+    assert read_metrics(tmp_path / "run") == read_metrics(tmp_path / "straight")
+    assert read_metrics(tmp_path / "run")[0]["step"] == 0
+
+
 def test_logged_data_beyond_memory_change_nothing(
     logs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
