@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from robot_rl.algorithms.agent import Agent, Metrics
-from robot_rl.data.replay import Mixture, Pool, Replay, TransitionSource
+from robot_rl.data.mixture import Mixture, Pool
+from robot_rl.data.replay import Replay, TransitionSource
 from robot_rl.data.transition import Rows
 from robot_rl.errors import ConfigError
 from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented

@@ -38,7 +38,7 @@ from robot_rl.run import RunLog
 from robot_rl.spec import Spec
 from robot_rl.transfer.lesson import learn_from, with_teacher
 from robot_rl.transfer.plots import draw_weights
-from robot_rl.transfer.teacher import Teacher, load_teacher
+from robot_rl.transfer.store import Teacher, load_teacher
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from robot_rl.algorithms.agent import Agent, Metrics
 from robot_rl.algorithms.steps import adam
-from robot_rl.data.replay import TransitionSource, remembered
+from robot_rl.data.mixture import of_sequences
+from robot_rl.data.replay import TransitionSource
 from robot_rl.data.sequences import Sequences
 from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import CheckpointError, ConfigError
@@ -105,7 +106,7 @@ class Student(Agent):
 
     def draw(self, source: TransitionSource, generator: torch.Generator) -> Sequences:
         """A batch of pieces of episodes."""
-        return remembered(source).sequences(self.cfg.sequences, self.cfg.length, generator)
+        return of_sequences(source).sequences(self.cfg.sequences, self.cfg.length, generator)
 
     def learn(self, batch: Sequences) -> Metrics:
         """One step of everything, on scaled sequences."""

@@ -8,7 +8,7 @@ from typing import Any
 from robot_rl.algorithms.agent import Agent
 from robot_rl.algorithms.student import Student, StudentConfig
 from robot_rl.errors import ConfigError
-from robot_rl.transfer.teacher import Teacher
+from robot_rl.transfer.store import Teacher
 
 
 def with_teacher(cfg: Any, teacher: Teacher) -> StudentConfig:

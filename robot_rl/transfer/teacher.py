@@ -1,8 +1,5 @@
 """The teacher: one world model of several source tasks, trained on their logs, then frozen.
 
-    RUN/checkpoints/<step>/pretrained_model/   sizes, names of the sources, statistics; weights
-    RUN/source_steps.safetensors               every step of the sources as the teacher saw it
-
 The task's one-hot enters encoder and transition. Each sequence of a batch is drawn from one source, all equally likely,
 however long their logs are.
 """
@@ -24,21 +21,19 @@ from robot_rl.algorithms.steps import adam
 from robot_rl.checkpoint import (
     CONFIG,
     STATE,
-    load_weights,
     read_json,
     read_tensors,
     resolve,
-    statistics_from_dict,
     statistics_to_dict,
     write_checkpoint,
 )
-from robot_rl.config import from_mapping, to_mapping
+from robot_rl.config import to_mapping
 from robot_rl.console import progress_bar
 from robot_rl.data.dataset import Dataset, load_dataset
 from robot_rl.data.replay import MEMORY_GB, Replay
 from robot_rl.data.selection import Selection
 from robot_rl.data.sequences import Sequences, joined
-from robot_rl.data.stats import ObservationStats, observation_stats
+from robot_rl.data.stats import observation_stats
 from robot_rl.device import DeviceName, pick_device
 from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.interrupt import interrupt_sets
@@ -47,9 +42,8 @@ from robot_rl.nets.actor import Scaler
 from robot_rl.run import RunLog
 from robot_rl.spec import Spec
 from robot_rl.transfer.guide import SourceSteps
+from robot_rl.transfer.store import FORMAT_VERSION, STEPS_FILE, load_teacher
 
-FORMAT_VERSION = 1
-STEPS_FILE = "source_steps.safetensors"
 Metrics = dict[str, Tensor]
 
 
@@ -83,39 +77,6 @@ class TeacherConfig:
             )
         if not 0 < self.holdout < 1:
             raise ConfigError(f"--holdout is {self.holdout}; it must lie in (0, 1).")
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A trained teacher, read back.
-
-    Args:
-        model: Frozen.
-        sources: Names of its tasks.
-        spec: Meaning of observations and actions.
-        stats: Frozen observation statistics.
-        run: Run folder.
-    """
-
-    model: LatentModel
-    sources: tuple[str, ...]
-    spec: Spec
-    stats: ObservationStats
-    run: Path
-
-    def source_steps(self, device: str = "cpu") -> SourceSteps:
-        """Every step of its sources.
-
-        Raises:
-            CheckpointError: If training was not finished.
-        """
-        if not (self.run / STEPS_FILE).is_file():
-            raise CheckpointError(
-                f"{self.run} is not trained to its end: {STEPS_FILE} is missing. Go on with "
-                f"`robot-rl pretrain teacher --resume --out {self.run}`."
-            )
-        tensors = read_tensors(self.run / STEPS_FILE)
-        return SourceSteps(*(tensors[name].to(device) for name in SourceSteps._fields))
 
 
 def train_teacher(config: TeacherConfig, *, quiet: bool = False) -> dict[str, float]:
@@ -153,32 +114,6 @@ def train_teacher(config: TeacherConfig, *, quiet: bool = False) -> dict[str, fl
         raise KeyboardInterrupt(f"saved at update {run.updates}; go on with --resume")
     run.write_steps()
     return found
-
-
-def load_teacher(path: Path, *, device: str = "cpu") -> Teacher:
-    """The teacher of a run or checkpoint folder.
-
-    Raises:
-        CheckpointError: If a file is missing, damaged, or is not a teacher's.
-    """
-    folder = resolve(path)
-    config = read_json(folder / CONFIG)
-    if "teacher" not in config:
-        what = config.get("algorithm") or config.get("world_model")
-        raise CheckpointError(f"{path} holds a run of {what}, no teacher. Make one with `robot-rl pretrain teacher`.")
-    try:
-        if config["format_version"] != FORMAT_VERSION:
-            raise CheckpointError(
-                f"{folder} has version {config['format_version']}, this program reads {FORMAT_VERSION}."
-            )
-        cfg = from_mapping(LatentModelConfig, config["teacher"], f"{folder}: teacher")
-        spec, stats = Spec.from_dict(config["spec"]), statistics_from_dict(config["statistics"], folder)
-        sources = tuple(map(str, config["sources"]))
-    except (KeyError, TypeError, ConfigError) as error:
-        raise CheckpointError(f"{folder}: config.json is not usable ({error}). Train again.") from error
-    model = LatentModel(cfg, spec.obs_dim, spec.action_dim, len(sources)).to(device)
-    load_weights(model, folder)
-    return Teacher(model.requires_grad_(False), sources, spec, stats, folder.parents[1])
 
 
 class _Training:

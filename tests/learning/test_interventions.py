@@ -13,7 +13,8 @@ from robot_rl import experts
 from robot_rl.algorithms.registry import build_agent
 from robot_rl.algorithms.sac import SACConfig
 from robot_rl.collect import Collector
-from robot_rl.data.replay import Mixture, Pool, Replay
+from robot_rl.data.mixture import Mixture, Pool
+from robot_rl.data.replay import Replay
 from robot_rl.data.stats import observation_stats
 from robot_rl.data.transition import Rows, transition_dtype
 from robot_rl.envs import env_spec, make_env

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot_rl.data.episode import Episode
-from robot_rl.data.replay import Mixture, Replay
+from robot_rl.data.mixture import Mixture
+from robot_rl.data.replay import Replay
 from robot_rl.data.stats import ObservationStats, observation_stats
 from robot_rl.errors import ConfigError, DataError
 from tests.learning.made import make_episodes, make_spec

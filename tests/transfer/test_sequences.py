@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from robot_rl.data.episode import Episode
-from robot_rl.data.replay import Mixture, Pool, Replay
+from robot_rl.data.mixture import Mixture, Pool, of_sequences
+from robot_rl.data.replay import Replay
 from robot_rl.data.transition import transition_dtype
 from robot_rl.errors import ConfigError
 from robot_rl.world_models.augment import Augmented
@@ -91,7 +92,5 @@ def test_mixtures_and_pools_draw_their_shares():
 
 
 def test_a_world_models_batches_are_refused_as_sequences():
-    from robot_rl.data.replay import remembered
-
     with pytest.raises(ConfigError, match="leave out --world-model"):
-        remembered(Augmented.__new__(Augmented))
+        of_sequences(Augmented.__new__(Augmented))

@@ -24,7 +24,8 @@ from robot_rl.online_run import FinetuneConfig
 from robot_rl.run import read_metrics
 from robot_rl.transfer.guide import TransferConfig
 from robot_rl.transfer.plots import weights_over
-from robot_rl.transfer.teacher import TeacherConfig, load_teacher, train_teacher
+from robot_rl.transfer.store import load_teacher
+from robot_rl.transfer.teacher import TeacherConfig, train_teacher
 from tests.learning.made import make_episodes, make_spec
 
 ENV = "Pendulum-v1"

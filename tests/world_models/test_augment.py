@@ -11,7 +11,8 @@ from torch import Tensor
 from robot_rl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from robot_rl.checkpoint import load_agent
 from robot_rl.data.dataset import Dataset
-from robot_rl.data.replay import Batch, Mixture, Replay
+from robot_rl.data.mixture import Mixture
+from robot_rl.data.replay import Batch, Replay
 from robot_rl.data.stats import ObservationStats, observation_stats
 from robot_rl.errors import CheckpointError, ConfigError
 from robot_rl.online import OnlineConfig, OnlineLearner

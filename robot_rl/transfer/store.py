@@ -1,0 +1,80 @@
+"""Teachers on disk.
+
+RUN/checkpoints/<step>/pretrained_model/   sizes, names of the sources, statistics; weights
+RUN/source_steps.safetensors               every step of the sources as the teacher saw it
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from robot_rl.checkpoint import CONFIG, load_weights, read_json, read_tensors, resolve, statistics_from_dict
+from robot_rl.config import from_mapping
+from robot_rl.data.stats import ObservationStats
+from robot_rl.errors import CheckpointError, ConfigError
+from robot_rl.latent.model import LatentModel, LatentModelConfig
+from robot_rl.spec import Spec
+from robot_rl.transfer.guide import SourceSteps
+
+FORMAT_VERSION = 1
+STEPS_FILE = "source_steps.safetensors"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained teacher, read back.
+
+    Args:
+        model: Frozen.
+        sources: Names of its tasks.
+        spec: Meaning of observations and actions.
+        stats: Frozen observation statistics.
+        run: Run folder.
+    """
+
+    model: LatentModel
+    sources: tuple[str, ...]
+    spec: Spec
+    stats: ObservationStats
+    run: Path
+
+    def source_steps(self, device: str = "cpu") -> SourceSteps:
+        """Every step of its sources.
+
+        Raises:
+            CheckpointError: If training was not finished.
+        """
+        if not (self.run / STEPS_FILE).is_file():
+            raise CheckpointError(
+                f"{self.run} is not trained to its end: {STEPS_FILE} is missing. Go on with "
+                f"`robot-rl pretrain teacher --resume --out {self.run}`."
+            )
+        tensors = read_tensors(self.run / STEPS_FILE)
+        return SourceSteps(*(tensors[name].to(device) for name in SourceSteps._fields))
+
+
+def load_teacher(path: Path, *, device: str = "cpu") -> Teacher:
+    """The teacher of a run or checkpoint folder.
+
+    Raises:
+        CheckpointError: If a file is missing, damaged, or is not a teacher's.
+    """
+    folder = resolve(path)
+    config = read_json(folder / CONFIG)
+    if "teacher" not in config:
+        what = config.get("algorithm") or config.get("world_model")
+        raise CheckpointError(f"{path} holds a run of {what}, no teacher. Make one with `robot-rl pretrain teacher`.")
+    try:
+        if config["format_version"] != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{folder} has version {config['format_version']}, this program reads {FORMAT_VERSION}."
+            )
+        cfg = from_mapping(LatentModelConfig, config["teacher"], f"{folder}: teacher")
+        spec, stats = Spec.from_dict(config["spec"]), statistics_from_dict(config["statistics"], folder)
+        sources = tuple(map(str, config["sources"]))
+    except (KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"{folder}: config.json is not usable ({error}). Train again.") from error
+    model = LatentModel(cfg, spec.obs_dim, spec.action_dim, len(sources)).to(device)
+    load_weights(model, folder)
+    return Teacher(model.requires_grad_(False), sources, spec, stats, folder.parents[1])
