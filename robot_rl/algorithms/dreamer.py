@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robot_rl.algorithms.agent import Metrics
-from robot_rl.algorithms.steps import adam, frozen_copy
+from robot_rl.algorithms.steps import adam, descend, frozen_copy
 from robot_rl.algorithms.student import Student, StudentConfig
 from robot_rl.data.sequences import Sequences
 from robot_rl.data.stats import ObservationStats
@@ -81,10 +81,10 @@ class Dreamer(Student):
         dream = self._dream(begin, guides)
         actor_loss = -(dream.weights * (dream.returns + self.cfg.entropy * dream.entropy)).mean()
         if not self.actor_frozen:
-            self._descend("actor", self.actor, actor_loss)
+            descend(self.optimisers["actor"], actor_loss, clip=self.cfg.clip)
         value = self.critic(dream.states[:-1].detach()).squeeze(-1)  # (H, N)
         critic_loss = 0.5 * (dream.weights * (value - dream.returns.detach()).square()).mean()
-        self._descend("critic", self.critic, critic_loss)
+        descend(self.optimisers["critic"], critic_loss, clip=self.cfg.clip)
         self.model.requires_grad_(True)
         if self.updates % self.cfg.target_every == 0:
             self.target_critic.load_state_dict(self.critic.state_dict())
@@ -126,13 +126,6 @@ class Dreamer(Student):
 
     def _noise(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.generator, device=self.device)
-
-    def _descend(self, name: str, module: nn.Module, loss: Tensor) -> None:
-        optimiser = self.optimisers[name]
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), self.cfg.clip)
-        optimiser.step()
 
 
 def lambda_returns(rewards: Tensor, discounts: Tensor, values: Tensor, trace: float) -> Tensor:

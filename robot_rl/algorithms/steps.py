@@ -77,10 +77,12 @@ def adam(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.
     return FusedAdam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 
-def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One gradient step on `loss`."""
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor, *, clip: float | None = None) -> None:
+    """One gradient step on `loss`; the gradient's norm is kept to `clip`, where given."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
+    if clip is not None:
+        nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip)
     optimiser.step()
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.algorithms.agent import Agent, Metrics
-from robot_rl.algorithms.steps import adam
+from robot_rl.algorithms.steps import adam, descend
 from robot_rl.data.mixture import of_sequences
 from robot_rl.data.replay import TransitionSource
 from robot_rl.data.sequences import Sequences
@@ -118,11 +118,7 @@ class Student(Agent):
             distilled, more = self._distil(self.guide, batch, trace.state, theirs)
             loss = loss + distilled
             metrics |= more
-        optimiser = self.optimisers["model"]
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._modelled(), self.cfg.model.clip)
-        optimiser.step()
+        descend(self.optimisers["model"], loss, clip=self.cfg.model.clip)
         if "replay" in self.optimisers and self.updates % self.cfg.transfer.replay_every == 0:
             metrics |= self._replay_step()
         return metrics | self.improve(batch, trace.state.detach(), theirs)
@@ -201,11 +197,8 @@ class Student(Agent):
         return guide.cfg.distill_weight * loss, {"transfer/distillation": loss.detach()} | named
 
     def _replay_step(self) -> Metrics:
-        guide, optimiser = self.guide, self.optimisers["replay"]
-        if guide is None:
+        if self.guide is None:
             return {}
-        loss = guide.replay_loss(self.generator)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
+        loss = self.guide.replay_loss(self.generator)
+        descend(self.optimisers["replay"], loss)
         return {"transfer/replay": loss.detach()}

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from robot_rl.algorithms.steps import adam
+from robot_rl.algorithms.steps import adam, descend
 from robot_rl.checkpoint import (
     CONFIG,
     STATE,
@@ -153,10 +153,7 @@ class _Training:
         """One gradient step on sequences of all sources."""
         seen, context = self._batch(self._replays, self.config.sequences, self._generator)
         loss, metrics = self.model.loss(seen, self.model.observe(seen.obs, seen.action, context, self._generator))
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.model.clip)
-        self._optimiser.step()
+        descend(self._optimiser, loss, clip=self.config.model.clip)
         self.updates += 1
         return metrics
 
