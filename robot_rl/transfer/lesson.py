@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from robot_rl.algorithms.agent import Agent
 from robot_rl.algorithms.student import Student, StudentConfig
-from robot_rl.errors import ConfigError
+from robot_rl.errors import CheckpointError, ConfigError
+from robot_rl.transfer.guide import Guide
 from robot_rl.transfer.store import Teacher
 
 
@@ -44,7 +47,19 @@ def learn_from(agent: Agent, teacher: Teacher, *, fresh: bool) -> None:
         return
     if fresh:
         guide.teacher.load_state_dict(teacher.model.state_dict())
+    elif not _same(guide, teacher):
+        raise CheckpointError(
+            f"The run was taught by another teacher, of {', '.join(guide.cfg.sources)}; {teacher.run} is one of "
+            f"{', '.join(teacher.sources)}. Resume with the --transfer it began with."
+        )
     if guide.cfg.action_replay:
         guide.steps = teacher.source_steps(str(agent.device))
     if fresh:
         agent.rehearse()
+
+
+def _same(guide: Guide, teacher: Teacher) -> bool:
+    own, theirs = guide.teacher.state_dict(), teacher.model.state_dict()
+    return guide.cfg.sources == teacher.sources and all(
+        own[name].shape == value.shape and torch.equal(own[name], value) for name, value in theirs.items()
+    )

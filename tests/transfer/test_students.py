@@ -182,6 +182,16 @@ def test_a_student_does_not_change_its_teacher_and_its_checkpoint_needs_no_other
     assert all(torch.equal(taught[name], own[name]) for name in own)
 
 
+def test_a_student_is_not_resumed_with_another_teacher_or_none(sources, teacher, tmp_path):
+    finetune(study(SAC, tmp_path / "run", teacher, steps=20), quiet=True)
+    train_teacher(teach(sources, tmp_path / "other", seed=1), quiet=True)
+    with pytest.raises(CheckpointError, match="taught by another teacher, of up, down"):
+        finetune(study(SAC, tmp_path / "run", tmp_path / "other", resume=True), quiet=True)
+    with pytest.raises(ConfigError, match="give --transfer RUN on resuming too"):
+        finetune(study(SAC, tmp_path / "run", None, resume=True), quiet=True)
+    finetune(study(SAC, tmp_path / "run", teacher, resume=True), quiet=True)
+
+
 def test_a_student_that_begins_with_the_teachers_model_predicts_as_it_does_without_a_task(teacher, tmp_path):
     cfg = replace(SAC, transfer=replace(TAKEN, initialise=True))
     finetune(study(cfg, tmp_path / "run", teacher, warmup=30), quiet=True)  # no update
