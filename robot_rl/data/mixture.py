@@ -69,8 +69,7 @@ class Mixture:
 
     def sample(self, size: int, generator: torch.Generator) -> Batch:
         """`size` transitions, `round(offline_share * size)` of them offline."""
-        share = self.offline_share if len(self.online) else 1.0
-        first = round(share * size) if len(self.offline) else 0
+        first = self._offline_of(size)
         if first == size:
             return self.offline.sample(size, generator)
         if first == 0:
@@ -79,9 +78,12 @@ class Mixture:
 
     def sequences(self, count: int, length: int, generator: torch.Generator) -> Sequences:
         """`count` pieces, `round(offline_share * count)` of them offline."""
-        share = self.offline_share if len(self.online) else 1.0
-        split = round(share * count) if len(self.offline) else 0
+        split = self._offline_of(count)
         return _parted((self.offline, split), (self.online, count - split), length, generator)
+
+    def _offline_of(self, size: int) -> int:
+        share = self.offline_share if len(self.online) else 1.0
+        return round(share * size) if len(self.offline) else 0
 
 
 def of_sequences(source: TransitionSource) -> SequenceSource:

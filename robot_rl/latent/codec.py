@@ -9,19 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.errors import ConfigError
+from robot_rl.nets.mlp import mlp
 
 SIDE = 64  # pixels; four halving convolutions lead to 4 x 4
 DEPTH = 32  # channels of the first convolution
 
 
 def elu_mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
-    """Linear layers with ELU between them, (..., inputs) -> (..., outputs)."""
-    layers: list[nn.Module] = []
-    width = inputs
-    for size in hidden:
-        layers += [nn.Linear(width, size), nn.ELU()]
-        width = size
-    return nn.Sequential(*layers, nn.Linear(width, outputs))
+    """`mlp` with ELU, as the papers on latent world models have it."""
+    return mlp(inputs, hidden, outputs, activation=nn.ELU)
 
 
 class PictureEncoder(nn.Module):

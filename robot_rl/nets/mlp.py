@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 
-def mlp(inputs: int, hidden: Sequence[int], outputs: int, *, dropout: float = 0.0) -> nn.Sequential:
-    """Linear layers with ReLU between them, (B, inputs) -> (B, outputs).
+def _relu() -> nn.Module:
+    return nn.ReLU(inplace=True)
+
+
+def mlp(
+    inputs: int,
+    hidden: Sequence[int],
+    outputs: int,
+    *,
+    dropout: float = 0.0,
+    activation: Callable[[], nn.Module] = _relu,
+) -> nn.Sequential:
+    """Linear layers with an activation between them, (..., inputs) -> (..., outputs).
 
     Args:
         inputs: Width of the input.
         hidden: Widths of the hidden layers.
         outputs: Width of the output, which has no activation.
         dropout: Share of hidden units silenced in training, in [0, 1).
+        activation: Makes what follows each hidden layer; ReLU unless said.
     """
     layers: list[nn.Module] = []
     width = inputs
     for size in hidden:
-        layers += [nn.Linear(width, size), nn.ReLU(inplace=True)]
+        layers += [nn.Linear(width, size), activation()]
         if dropout > 0:
             layers.append(nn.Dropout(dropout))
         width = size

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robot_rl.nets.mlp import mlp
+
 GUIDE = 50  # width of the penultimate layer
 CLIP = 0.5  # of z when it is drawn for the actor
 LARGEST = 1.5  # of a proposal before tanh: 0.9 of full scale, which an actor can still move away from
@@ -35,8 +37,8 @@ class ActionReplay(nn.Module):
     def __init__(self, states: int, actions: int, sources: int, hidden: Sequence[int], latent: int) -> None:
         super().__init__()
         self.sources, self.latent = sources, latent
-        self.encoder = _relu_mlp(states + sources + actions, hidden, 2 * latent)
-        self.decoder = _relu_mlp(latent + states + sources, hidden, GUIDE)
+        self.encoder = mlp(states + sources + actions, hidden, 2 * latent)
+        self.decoder = mlp(latent + states + sources, hidden, GUIDE)
         self.act = nn.Linear(GUIDE, actions)
 
     def loss(self, state: Tensor, source: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
@@ -64,12 +66,3 @@ class ActionReplay(nn.Module):
     def guide(self, state: Tensor, source: Tensor, z: Tensor) -> Tensor:
         """g, (..., F), (..., K) one-hot, (..., Z) -> (..., 50)."""
         return F.relu(self.decoder(torch.cat([z, state, source], -1)))
-
-
-def _relu_mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    width = inputs
-    for size in hidden:
-        layers += [nn.Linear(width, size), nn.ReLU()]
-        width = size
-    return nn.Sequential(*layers, nn.Linear(width, outputs))

@@ -37,14 +37,12 @@ from robot_rl.data.stats import observation_stats
 from robot_rl.device import DeviceName, pick_device
 from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.interrupt import interrupt_sets
-from robot_rl.latent.model import LatentModel, LatentModelConfig
+from robot_rl.latent.model import LatentModel, LatentModelConfig, Metrics
 from robot_rl.nets.actor import Scaler
 from robot_rl.run import RunLog
 from robot_rl.spec import Spec
 from robot_rl.transfer.guide import SourceSteps
 from robot_rl.transfer.store import FORMAT_VERSION, STEPS_FILE, load_teacher
-
-Metrics = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
