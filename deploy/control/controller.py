@@ -188,7 +188,7 @@ class _Loop:
     on_episode: Callable[[int], None] | None
     returns: list[float] = field(default_factory=list[float])
     successes: list[bool | None] = field(default_factory=list[bool | None])
-    seen: ArmState | None = None
+    seen: tuple[ArmState, NDArray[Any]] | None = None
     rehearses_policy: bool = True
 
     def __post_init__(self) -> None:
@@ -229,10 +229,11 @@ class _Loop:
         pacer.wait(self.rehearse)
         self.watchdog.kick()
         tick = pacer.ticks - 1
-        state = self.seen = self.arm.read()
+        state = self.arm.read()
         pacer.mark()
         acts = self.path is None or self.path.due
         asked = self.path.next() if self.path is not None and not acts else self.asked(state)
+        self.seen = state, asked
         pacer.mark()
         now = time.monotonic()
         decision = self.supervisor.check(state, asked, now, alarms(self.station, self.supervisor, self.pacer, now))
@@ -269,7 +270,7 @@ class _Loop:
     def rehearse(self) -> None:
         """The parts of a tick that have no effect, shortly before it: what they touch is in the caches then."""
         if self.seen is not None:
-            self.supervisor.rehearse(self.seen, time.monotonic())
+            self.supervisor.rehearse(*self.seen, time.monotonic())
         if self.rehearses_policy:
             self.policy.warm_up()
 

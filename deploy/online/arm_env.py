@@ -80,7 +80,7 @@ class ArmEnv(gym.Env[Array, Array]):
         self._watchdog = Watchdog(0.0 if self._sim else limits.policy_timeout_s, self._tick_hangs)
         self._watchdog.__enter__()
         self.rehearsal: Callable[[], object] = lambda: None  # the caller's own, while a tick waits for its deadline
-        self._seen: ArmState | None = None
+        self._seen: tuple[ArmState, NDArray[Any]] | None = None
         self._steps, self._held, self._paused, self._closed = 0, False, False, False
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (self.robot_spec.obs_dim,), np.float32)
         self.action_space = gym.spaces.Box(self.robot_spec.action_low, self.robot_spec.action_high)
@@ -201,14 +201,14 @@ class ArmEnv(gym.Env[Array, Array]):
         self.arm.command(decision.command)
         if self._sim is not None:
             self._sim.advance()
-        self._seen = state
+        self._seen = state, asked
         self._pacer.wait(self._rehearse)
         return decision
 
     def _rehearse(self) -> None:
         """The parts of the coming tick that have no effect: what they touch is in the caches then."""
         if self._seen is not None:
-            self.supervisor.rehearse(self._seen, time.monotonic())
+            self.supervisor.rehearse(*self._seen, time.monotonic())
         self.rehearsal()
 
     def _brake(self) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import sub
 
 import numpy as np
 
@@ -78,30 +79,32 @@ class JointGuard:
             Each limit that was in the way, per joint.
         """
         found: list[Finding] = []
-        dt = self._dt
-        for i, (low, high, top, a, change, jump) in enumerate(self._rows):
-            asked, at, speed = target[i], self.position[i], self._speed[i]
+        dt, moved, speeds = self._dt, self._next, self._next_speed
+        i = -1
+        for asked, at, speed, before, aimed, row in zip(
+            target, self.position, self._speed, self._change, self._goal, self._rows, strict=False
+        ):
+            i += 1
+            low, high, top, a, change, jump = row
             goal = low if asked < low else high if asked > high else asked
             if goal != asked:
                 found.append(Finding(Reason.POSITION, self._names[i], asked, goal))
             wanted = (goal - at) / dt
-            room = high - at if wanted > 0.0 else at - low
-            fast = abs(wanted)
+            room, fast = (high - at, wanted) if wanted > 0.0 else (at - low, -wanted)
             if not (
-                self._goal[i] == at  # nothing left to catch up with
+                aimed == at  # nothing left to catch up with
                 and fast <= top * speed_share
-                and abs(wanted - speed) <= change
-                and abs(wanted - speed - self._change[i]) <= jump
+                and -change <= wanted - speed <= change
+                and -jump <= wanted - speed - before <= jump
                 and fast * (dt + fast / (2.0 * a)) <= room
             ):
                 steered, reason = self._steer(i, goal, top * speed_share)
                 if abs(steered - wanted) > SAME:
                     found.append(self._cause(i, reason, wanted, steered, speed_share))
-                    self._next[i], self._next_speed[i] = at + steered * dt, steered
-                    self._goal[i] = goal
+                    moved[i], speeds[i], self._goal[i] = at + steered * dt, steered, goal
                     continue
-            self._next[i], self._next_speed[i] = goal, wanted  # free of rounding
-            self._goal[i] = goal
+            moved[i] = self._goal[i] = goal  # free of rounding
+            speeds[i] = wanted
         if self._box is not None:
             self._keep_inside(self._box, found)
         self._commit()
@@ -123,17 +126,17 @@ class JointGuard:
     def _steer(self, i: int, goal: float, top: float) -> tuple[float, Reason | None]:
         """Nearest safe speed to what would bring joint `i` to `goal`, rad/s, and whether jerk decided it."""
         low, high, _, a, change, jump = self._rows[i]
-        at, speed = self.position[i], self._speed[i]
-        left, own = self._goal[i] - at, (goal - self._goal[i]) / self._dt
-        up = min(top, self._braking_speed(a, high - at))
-        down = -min(top, self._braking_speed(a, at - low))
-        wish = own + math.copysign(self._braking_speed(a, abs(left)), left)
-        wish = min(max(wish, down), up)
-        before = self._change[i]
-        smooth = min(max(wish, speed + before - jump), speed + before + jump)
-        smooth_safe = min(max(smooth, down), up)
+        at, speed, dt = self.position[i], self._speed[i], self._dt
+        up, down = self._braking_speed(a, high - at), -self._braking_speed(a, at - low)
+        up, down = top if up > top else up, -top if down < -top else down
+        left, wish = self._goal[i] - at, (goal - self._goal[i]) / dt
+        if left:
+            wish += math.copysign(self._braking_speed(a, abs(left)), left)
+        wish = _clamped(wish, down, up)
+        straight = speed + self._change[i]
+        smooth = _clamped(wish, straight - jump, straight + jump)
         # Acceleration comes last, so that a tightened speed limit is reached by braking and not by a jump.
-        reached = min(max(smooth_safe, speed - change), speed + change)
+        reached = _clamped(_clamped(smooth, down, up), speed - change, speed + change)
         return reached, Reason.JERK if smooth != wish and reached == smooth else None
 
     def _braking_speed(self, a: float, room: float) -> float:
@@ -164,7 +167,7 @@ class JointGuard:
             self._next[i] = self.position[i] + mixed * self._dt
 
     def _commit(self) -> None:
-        self._change = [new - old for new, old in zip(self._next_speed, self._speed, strict=True)]
+        self._change = list(map(sub, self._next_speed, self._speed))
         self.position, self._next = self._next, self.position
         self._speed, self._next_speed = self._next_speed, self._speed
 
@@ -175,3 +178,8 @@ class JointGuard:
         if abs(wanted) > top * share:
             return Finding(Reason.FIRST_COMMANDS, name, wanted, top * share)
         return Finding(reason or Reason.ACCELERATION, name, wanted, speed)
+
+
+def _clamped(value: float, low: float, high: float) -> float:
+    """min(max(value, low), high), which takes three times as long."""
+    return low if value < low else high if value > high else value

@@ -59,7 +59,7 @@ class Supervisor:
         elif tool is not None:
             self._tool_guard = ToolGuard(tool, joints, dt)
         self._ramp_ticks = round(limits.ramp_s * limits.rate_hz)
-        self._measured = (joints.low.tolist(), joints.high.tolist(), joints.velocity.tolist())
+        self._measured = list(zip(joints.low.tolist(), joints.high.tolist(), joints.velocity.tolist(), strict=True))
         self._corners = None if tool is None else (tool.workspace_low.tolist(), tool.workspace_high.tolist())
         self.action_dim = len(self._names) + (self._gripper is not None)
         if self._joint_guard is None:
@@ -69,6 +69,7 @@ class Supervisor:
         self._bad_in_a_row = 0
         self._ever_armed = False
         self._latched: tuple[Finding, ...] = ()
+        self._double: Supervisor | None = None
         self.verdicts: Counter[Verdict] = Counter()
         self.reasons: Counter[Reason] = Counter()
 
@@ -103,21 +104,15 @@ class Supervisor:
                 f"hand, with the vendor's tools) and see that its measurements arrive, then arm again."
             )
         self._require_same_tool(state)
-        if self._joint_guard is not None:
-            self._joint_guard.start(state.q)
-        if self._gripper is not None:
-            self._gripper.start(state.gripper)
-        if self._tool_guard is not None:
-            self._tool_guard.start()
-        self._armed_ticks = self._bad_in_a_row = 0
-        self._ever_armed = True
-        self._latched = ()
+        self._begin(state)
+        if self._double is None:
+            self._double = Supervisor(self.limits)
 
-    def rehearse(self, state: ArmState, now_s: float) -> None:
-        """The parts of `check` that change nothing, so that what they touch is in the caches."""
-        self.look(state, now_s)
-        if self.limits.kinematics is not None:
-            self.limits.kinematics.tool_at(state.q.tolist())
+    def rehearse(self, state: ArmState, asked: NDArray[Any], now_s: float) -> None:
+        """`check`, by a double that begins at `state`: nothing changes, what it touches is in the caches."""
+        if self._double is not None:
+            self._double._begin(state)
+            self._double.check(state, asked, now_s)
 
     @property
     def standing(self) -> NDArray[np.float64] | None:
@@ -167,22 +162,45 @@ class Supervisor:
         age = now_s - state.stamp_s
         if not 0.0 <= age <= self.limits.stale_after_s:
             return [Finding(Reason.STALE, "age, s", age, self.limits.stale_after_s)]
-        obs, q, dq = state.obs.tolist(), state.q.tolist(), state.dq.tolist()
+        q, dq = state.q.tolist(), state.dq.tolist()
         tool = None if state.tool is None else state.tool.tolist()
-        for where, values in (("obs", obs), ("q", q), ("dq", dq), ("tool", tool)):
-            if values is not None and not _finite(values):
-                return [Finding(Reason.BAD_OBSERVATION, f"{where} {_first_bad(values)}")]
+        if not _finite(state.obs.tolist()) or (tool is not None and not _finite(tool)):
+            return self._not_finite(state)
+        for at, speed, (low, high, fastest) in zip(q, dq, self._measured, strict=True):
+            if not (low <= at <= high and -fastest <= speed <= fastest):  # not so for NaN either
+                return self._not_finite(state) or self._outside(q, dq) + self._look_at_tool(tool)
+        return self._look_at_tool(tool)
+
+    def _not_finite(self, state: ArmState) -> list[Finding]:
+        for where, values in (("obs", state.obs), ("q", state.q), ("dq", state.dq), ("tool", state.tool)):
+            bad = [] if values is None else np.flatnonzero(~np.isfinite(values))
+            if len(bad):
+                return [Finding(Reason.BAD_OBSERVATION, f"{where} {bad[0]}")]
+        return []
+
+    def _outside(self, q: list[float], dq: list[float]) -> list[Finding]:
         found: list[Finding] = []
-        for i, (at, speed, low, high, fastest) in enumerate(zip(q, dq, *self._measured, strict=True)):
+        for name, at, speed, (low, high, fastest) in zip(self._names, q, dq, self._measured, strict=True):
             if not low <= at <= high:
-                found.append(Finding(Reason.MEASURED_POSITION, self._names[i], at, low if at < low else high))
+                found.append(Finding(Reason.MEASURED_POSITION, name, at, low if at < low else high))
             if abs(speed) > fastest:
-                found.append(Finding(Reason.MEASURED_VELOCITY, self._names[i], speed, fastest))
-        return found + self._look_at_tool(tool)
+                found.append(Finding(Reason.MEASURED_VELOCITY, name, speed, fastest))
+        return found
 
     def is_still(self, state: ArmState) -> bool:
         """Whether a measurement says that no joint moves, so that `arm` would not refuse it for that."""
         return not self._moving(state)
+
+    def _begin(self, state: ArmState) -> None:
+        if self._joint_guard is not None:
+            self._joint_guard.start(state.q)
+        if self._gripper is not None:
+            self._gripper.start(state.gripper)
+        if self._tool_guard is not None:
+            self._tool_guard.start()
+        self._armed_ticks = self._bad_in_a_row = 0
+        self._ever_armed = True
+        self._latched = ()
 
     def _moving(self, state: ArmState) -> list[Finding]:
         joints = self.limits.joints

@@ -126,6 +126,23 @@ def test_no_joint_command_leaves_that_breaks_a_limit(stream: list[tuple[list[flo
         last, speed = command, now
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(TICK, min_size=1, max_size=30))
+def test_a_rehearsal_changes_no_decision(stream: list[tuple[list[float], str]]) -> None:
+    plain, rehearsed = armed(ramp_s=0.3), armed(ramp_s=0.3)
+    for asked, kind in stream:
+        seen = broken(kind, HOME)
+        rehearsed.rehearse(seen, np.asarray(asked[::-1], np.float32), 0.0)
+        one, other = ask(plain, *asked, seen=seen), ask(rehearsed, *asked, seen=seen)
+        np.testing.assert_array_equal(one.command, other.command)
+        assert str(one[1:]) == str(other[1:])  # as text, in which NaN equals NaN
+        assert (plain.verdicts, plain.reasons, plain.stopped) == (
+            rehearsed.verdicts,
+            rehearsed.reasons,
+            rehearsed.stopped,
+        )
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(numbers(), min_size=7, max_size=7), st.lists(st.floats(-0.5, 0.5), min_size=2, max_size=2))
 def test_no_tool_command_leaves_that_breaks_a_limit(asked: list[float], at: list[float]) -> None:

@@ -74,7 +74,7 @@ def test_emergency_stop_brakes_from_the_very_next_tick(bundle: Bundle, arm: Any,
     path = tmp_path / "op"
 
     def press(*heard: Any) -> None:
-        seen.append(replace(heard[2], command=heard[2].command.copy()))
+        seen.append(heard[2]._replace(command=heard[2].command.copy()))
         if len(seen) == 60:
             if how == "signal":
                 os.kill(os.getpid(), signal.SIGUSR1)
