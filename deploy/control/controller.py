@@ -268,7 +268,12 @@ class _Loop:
         return self.path.next()
 
     def rehearse(self) -> None:
-        """The parts of a tick that have no effect, shortly before it: what they touch is in the caches then."""
+        """The parts of a tick that have no effect, shortly before it: what they touch is in the caches then.
+
+        A physical arm is not read here: where its vendor's loop has ended, that may block.
+        """
+        if self.simulator is not None:
+            self.arm.read()
         if self.seen is not None:
             self.supervisor.rehearse(*self.seen, time.monotonic())
         if self.rehearses_policy:
