@@ -114,7 +114,7 @@ class SAC(Agent):
         with torch.no_grad():
             next_action, next_logp, _ = self.actor.sample(batch.next_obs, self.generator)
             drawn = torch.randperm(cfg.critics, generator=self.generator, device=self.device)[: cfg.target_critics]
-            next_q = self.target_critic(batch.next_obs, next_action)[drawn].amin(0)  # (B,)
+            next_q = self.target_critic(batch.next_obs, next_action, drawn).amin(0)  # (B,)
             if cfg.backup_entropy:
                 next_q -= self.log_alpha.exp() * next_logp
             target = batch.reward + cfg.discount * batch.mask * next_q

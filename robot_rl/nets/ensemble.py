@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +22,12 @@ class EnsembleLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply member n to x[n]."""
-        if self.weight.shape[-1] == 1:  # a batched product with one column is six times slower than this
-            return (x * self.weight.mT).sum(-1, keepdim=True) + self.bias
-        return torch.baddbmm(self.bias, x, self.weight)
+    def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
+        """Apply member n, or `members[n]`, to x[n]."""
+        weight, bias = _some(self.weight, members), _some(self.bias, members)
+        if weight.shape[-1] == 1:  # a batched product with one column is six times slower than this
+            return (x * weight.mT).sum(-1, keepdim=True) + bias
+        return torch.baddbmm(bias, x, weight)
 
 
 class EnsembleNorm(nn.Module):
@@ -38,9 +38,9 @@ class EnsembleNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(members, 1, width))
         self.bias = nn.Parameter(torch.zeros(members, 1, width))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
         """Normalise the last dimension."""
-        return F.layer_norm(x, x.shape[-1:]) * self.weight + self.bias
+        return F.layer_norm(x, x.shape[-1:]) * _some(self.weight, members) + _some(self.bias, members)
 
 
 class EnsembleCritic(nn.Module):
@@ -71,16 +71,22 @@ class EnsembleCritic(nn.Module):
         layers.append(EnsembleLinear(members, width, 1))
         self.net = nn.Sequential(*layers)
 
-    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Q_n(s, a) for every member, (N, B)."""
+    def forward(self, obs: Tensor, action: Tensor, members: Tensor | None = None) -> Tensor:
+        """Q_n(s, a) for every member, (N, B); or for those with the indices `members`, (M,), alone, (M, B)."""
         x = torch.cat([obs, action], dim=-1)
-        out = cast("Tensor", self.net(x.expand(self.members, *x.shape)))
-        return out.squeeze(-1)
+        x = x.expand(self.members if members is None else len(members), *x.shape)
+        for layer in self.net:
+            x = layer(x, members) if isinstance(layer, EnsembleLinear | EnsembleNorm) else layer(x)
+        return x.squeeze(-1)
 
 
 class PartialCritic(EnsembleCritic):
     """Critics that see the first S entries of what the actor sees, (B, S + ...), (B, A) -> (N, B)."""
 
-    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Q_n(s, a) for every member, (N, B)."""
-        return super().forward(obs[..., : self.obs_dim], action)
+    def forward(self, obs: Tensor, action: Tensor, members: Tensor | None = None) -> Tensor:
+        """Q_n(s, a), as for `EnsembleCritic`."""
+        return super().forward(obs[..., : self.obs_dim], action, members)
+
+
+def _some(parameter: nn.Parameter, members: Tensor | None) -> Tensor:
+    return parameter if members is None else parameter[members]

@@ -124,6 +124,8 @@ def test_ensemble_members_equal_separate_networks(layer_norm: bool) -> None:
             else:
                 x = torch.relu(x)
         assert torch.allclose(together[n], x.squeeze(-1), atol=1e-6)
+    some = torch.tensor([2, 0])
+    torch.testing.assert_close(critic(batch.obs, batch.action, some), together[some], rtol=0, atol=1e-6)
 
 
 def test_polyak_moves_by_tau() -> None:
