@@ -31,8 +31,9 @@ from deploy.arms.registry import make_arm
 from deploy.arms.schema import ArmConfig
 from deploy.bench.serve import untrained_bundle
 from deploy.bundle.policy import Policy
-from deploy.control.controller import ServePlan, serve
+from deploy.control.controller import serve
 from deploy.control.home import drive_home
+from deploy.control.plan import ServePlan
 from deploy.control.report import ServeReport
 from deploy.recorder import Recorder
 from deploy.safety.supervisor import Supervisor

@@ -24,7 +24,8 @@ from rich.table import Table
 from deploy.arms.config import load_arm
 from deploy.arms.mujoco import MujocoArm
 from deploy.bundle.policy import Policy
-from deploy.control.controller import ServePlan, serve
+from deploy.control.controller import serve
+from deploy.control.plan import ServePlan
 from deploy.control.rate import Pacer, Spread
 from deploy.control.realtime import RealtimePlan, realtime
 from deploy.control.report import ServeReport

@@ -19,7 +19,8 @@ from deploy.arms.schema import ArmConfig
 from deploy.bundle.chunk import ChunkPlayer
 from deploy.bundle.contract import require_fit
 from deploy.bundle.policy import Policy
-from deploy.control.controller import Actor, ServePlan, serve
+from deploy.control.controller import serve
+from deploy.control.plan import Actor, ServePlan
 from deploy.control.rate import Spread
 from deploy.control.realtime import RealtimePlan, realtime
 from deploy.control.report import Ending, ServeReport

@@ -21,9 +21,9 @@ from deploy.arms.arm import ArmState, Episodic
 from deploy.arms.registry import make_arm, require_same_arm
 from deploy.arms.schema import ArmConfig
 from deploy.control.alarms import alarms
-from deploy.control.controller import LONGEST_BRAKING_S
 from deploy.control.home import arm_when_still, drive_home, take_control
 from deploy.control.interpolate import path_for
+from deploy.control.loop import LONGEST_BRAKING_S
 from deploy.control.rate import Pacer
 from deploy.control.watchdog import Watchdog
 from deploy.online.outcome import Judgement, outcome_for

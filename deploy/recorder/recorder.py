@@ -105,7 +105,7 @@ class Recorder:
     def tick(
         self, tick: int, obs: Array | None, asked: NDArray[Any], decision: Decision, times_ns: NDArray[Any]
     ) -> None:
-        """One tick, see `deploy.control.controller.SessionLog`.
+        """One tick, see `deploy.control.plan.SessionLog`.
 
         Raises:
             RecorderError: If writing failed or falls behind; the session must end.

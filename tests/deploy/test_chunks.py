@@ -23,7 +23,8 @@ from deploy.bundle.export import export_policy
 from deploy.bundle.policy import Policy
 from deploy.commands import export as export_command
 from deploy.commands import serve as serve_command
-from deploy.control.controller import ServePlan, serve
+from deploy.control.controller import serve
+from deploy.control.plan import ServePlan
 from deploy.control.report import Ending
 from deploy.safety.decision import Verdict
 from deploy.safety.supervisor import Supervisor

@@ -24,7 +24,8 @@ from deploy.arms.schema import ArmConfig
 from deploy.bundle.contract import Contract
 from deploy.bundle.policy import Policy
 from deploy.commands import arm as arm_command
-from deploy.control.controller import ServePlan, serve
+from deploy.control.controller import serve
+from deploy.control.plan import ServePlan
 from deploy.control.report import Ending
 from deploy.safety.supervisor import Supervisor
 from hardware_configs import config_path

@@ -14,8 +14,9 @@ from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm
 from deploy.arms.schema import ArmConfig
 from deploy.bundle.contract import Contract
-from deploy.control.controller import ServePlan, serve
+from deploy.control.controller import serve
 from deploy.control.interpolate import Interpolator, Mode
+from deploy.control.plan import ServePlan
 from deploy.control.ruckig_path import RuckigPath
 from deploy.safety.limits import GripperLimits
 from deploy.safety.supervisor import Supervisor

@@ -30,7 +30,8 @@ from deploy.bundle.export import export_policy
 from deploy.bundle.policy import Policy, RememberingPolicy
 from deploy.commands import export as export_command
 from deploy.commands import serve as serve_command
-from deploy.control.controller import ServePlan, serve
+from deploy.control.controller import serve
+from deploy.control.plan import ServePlan
 from deploy.online.actor import act
 from deploy.online.weights import WeightExporter
 from deploy.operator.station import Station

@@ -19,7 +19,8 @@ from deploy.bundle.contract import Contract
 from deploy.bundle.policy import Policy
 from deploy.commands import replay
 from deploy.commands import serve as serve_command
-from deploy.control.controller import ServePlan, serve
+from deploy.control.controller import serve
+from deploy.control.plan import ServePlan
 from deploy.recorder import Recorder, session_file
 from deploy.recorder.explain import explain
 from deploy.safety.decision import Decision, Finding, Reason, Verdict

@@ -17,7 +17,8 @@ from deploy.arms.registry import make_arm
 from deploy.bundle.contract import Contract
 from deploy.bundle.policy import Policy
 from deploy.commands import serve as serve_command
-from deploy.control.controller import ServePlan, serve
+from deploy.control.controller import serve
+from deploy.control.plan import ServePlan
 from deploy.control.report import Ending
 from deploy.safety.decision import Verdict
 from deploy.safety.supervisor import Supervisor

@@ -19,7 +19,8 @@ from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm
 from deploy.bundle.contract import Contract
 from deploy.commands import operator as operator_command
-from deploy.control.controller import ServePlan, serve
+from deploy.control.controller import serve
+from deploy.control.plan import ServePlan
 from deploy.control.realtime import RealtimePlan, realtime
 from deploy.control.report import Ending
 from deploy.control.watchdog import Watchdog

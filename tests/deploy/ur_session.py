@@ -20,7 +20,8 @@ from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm
 from deploy.bundle.contract import Contract
 from deploy.bundle.policy import Policy
-from deploy.control.controller import ServePlan, serve
+from deploy.control.controller import serve
+from deploy.control.plan import ServePlan
 from deploy.safety.supervisor import Supervisor
 from robot_rl.errors import RobotRLError
 
