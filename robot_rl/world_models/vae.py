@@ -38,7 +38,7 @@ class VAEConfig:
     latent: int = 12  # width of z
     encoder_hidden: tuple[int, ...] = (500, 500, 500)  # widths of the encoder's hidden layers
     transition_hidden: tuple[int, ...] = (300, 600, 300)  # widths of the transition's hidden layers
-    decoder_hidden: tuple[int, ...] = (500, 500)  # widths of the decoder's hidden layers
+    decoder_hidden: tuple[int, ...] = (500, 500, 500)  # widths of the decoder's hidden layers
     head_hidden: tuple[int, ...] = (128, 128)  # widths of the reward and termination heads
     kl_weight: float | None = None  # beta; default 1 / (batches an epoch), as published
     prediction_weight: float = 10.0  # of the error of the predicted state

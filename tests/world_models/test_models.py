@@ -78,7 +78,7 @@ def test_vae_loss_is_the_published_one() -> None:
     model.plan(3)
     assert [m.out_features for m in model.encoder if hasattr(m, "out_features")] == [500, 500, 500, 24]
     assert [m.out_features for m in model.transition if hasattr(m, "out_features")] == [300, 600, 300, 12]
-    assert [m.out_features for m in model.decoder if hasattr(m, "out_features")] == [500, 500, 3]
+    assert [m.out_features for m in model.decoder if hasattr(m, "out_features")] == [500, 500, 500, 3]
     g = torch.Generator().manual_seed(1)
     draw = lambda *shape: torch.randn(*shape, generator=g)  # noqa: E731
     batch = Batch(draw(8, 3), draw(8, 2), draw(8), torch.tensor([1.0] * 7 + [0.0]), draw(8, 3))
