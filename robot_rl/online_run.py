@@ -25,7 +25,7 @@ from robot_rl.checkpoint import load_agent, load_policy, resolve, save_checkpoin
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.replay import MEMORY_GB, Replay
 from robot_rl.data.replay_log import ReplayLog
-from robot_rl.data.reward import RewardFn, RewardRule, relabel, require_rule, reward_fn
+from robot_rl.data.reward import RewardFn, RewardRule, constant, relabel, require_rule, reward_fn
 from robot_rl.data.selection import Episodes
 from robot_rl.data.stats import ObservationStats, observation_stats
 from robot_rl.device import DeviceName, pick_device
@@ -56,6 +56,7 @@ class FinetuneConfig(OnlineConfig):
     env: str = ""  # Gymnasium id; default the one the data come from
     episode_steps: int | None = None  # time limit of episodes; default the environment's
     reward: RewardRule = "logged"  # or from observations: "goal" (-1 until met), "progress", "classifier:RUN"
+    logged_reward: float | None = None  # of every logged step, for logs of other tasks; 0 where rewards are never below
     noise_memory: float = 0.0  # correlation of successive exploration noise, [0, 1); 0.9 suits rates of 50 Hz and more
     intervene_share: float = 0.0  # of the steps, taken over by the environment's scripted expert, in [0, 1]
     intervene_until: int = 0  # interactions over which that share falls to 0; 0 keeps it
@@ -79,6 +80,10 @@ class FinetuneConfig(OnlineConfig):
         if self.world_model is not None:
             self.augment.require_logged(self.reward)
         require_rule(self.reward)
+        if self.logged_reward is not None and (self.reward != "logged" or self.world_model is not None):
+            raise ConfigError(
+                "--logged-reward takes the place of every logged reward; leave out --reward and --world-model, or it."
+            )
         require_takeovers(self.intervene_share, self.intervene_until, self.intervene_steps)
         if self.steps < 1 or self.eval_every < 1:
             raise ConfigError(f"--steps is {self.steps} and --eval-every {self.eval_every}; both must be at least 1.")
@@ -310,5 +315,7 @@ def _offline(
 ) -> Replay | None:
     if not episodes or config.offline_share == 0:
         return None
+    if config.logged_reward is not None:
+        reward = constant(config.logged_reward)
     wanted = episodes if reward is None else relabel(episodes, reward)
     return Replay.of(spec, wanted, device, beside=config.data, memory_gb=config.memory_gb)

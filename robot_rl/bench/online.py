@@ -48,7 +48,8 @@ class OnlineRecipe:
 
     name: str  # of the bench
     seeds: tuple[int, ...]  # of weights, batches, exploration and evaluation
-    arms: dict[str, dict[str, Any]]  # name -> {pretrain: keys of `pretrain`, finetune: of `finetune`, teacher: a name}
+    # name -> {pretrain: keys of `pretrain`, finetune: of `finetune`, teacher: a name, data: name of one whose sources}
+    arms: dict[str, dict[str, Any]]
     teachers: dict[str, dict[str, Any]] = field(default_factory=dict[str, Any])  # name -> keys of `pretrain teacher`
     pretrain: dict[str, Any] = field(default_factory=dict[str, Any])  # for every arm that pretrains
     finetune: dict[str, Any] = field(default_factory=dict[str, Any])  # for every arm
@@ -97,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _teach(config: OnlineBenchConfig, recipe: OnlineRecipe, name: str) -> None:
-    """Train a teacher, unless that is done already.
+    """Train a teacher and merge its sources where an arm wants them, unless that is done already.
 
     Its `sources` are names of folders in --data; {target} is the task of the arms' environment, "push" for
     metaworld/push-v3.
@@ -105,12 +106,13 @@ def _teach(config: OnlineBenchConfig, recipe: OnlineRecipe, name: str) -> None:
     settings = recipe.teachers[name]
     target = str(recipe.finetune.get("env", "")).rpartition("/")[2].rpartition("-v")[0]
     folder = _teacher_of(config, name)
-    if (folder / "done").is_file():
-        return
     folder.mkdir(parents=True, exist_ok=True)
     sources = [str(config.data / source.format(target=target)) for source in settings["sources"]]
-    _run(["pretrain", "teacher"], folder, folder / "run", settings | {"sources": sources})
-    (folder / "done").touch()
+    if not (folder / "done").is_file():
+        _run(["pretrain", "teacher"], folder, folder / "run", settings | {"sources": sources})
+        (folder / "done").touch()
+    if any(parts.get("data") == name for parts in recipe.arms.values()) and not (folder / "data").exists():
+        robot_rl(["data", "merge", *sources, "--out", str(folder / "data")])
 
 
 def _teacher_of(config: OnlineBenchConfig, name: str) -> Path:
@@ -134,6 +136,8 @@ def _one(config: OnlineBenchConfig, recipe: OnlineRecipe, arm: str, seed: int) -
     settings = recipe.finetune | parts["finetune"] | common
     if "pretrain" in parts:
         settings["start"] = str(begun)
+    if "data" in parts:
+        settings["data"] = str(_teacher_of(config, parts["data"]) / "data")
     if "teacher" in parts:
         settings["transfer"] = str(_teacher_of(config, parts["teacher"]) / "run")
     _run(["finetune", settings["algorithm"]], folder, folder / "run", settings | {"in_turns": True})

@@ -1,4 +1,4 @@
-"""`robot-rl data import|topics|info|doctor|frame|export`: logs in, figures, verdicts, pictures and logs out."""
+"""`robot-rl data import|topics|merge|info|doctor|frame|export`: logs in, figures, verdicts, pictures and logs out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.console import Console
 from robot_rl.commands.data_doctor import DOCTOR_HELP, doctor
 from robot_rl.commands.data_export import EXPORT_HELP, export
 from robot_rl.commands.data_frame import FRAME_HELP, frame
+from robot_rl.commands.data_merge import MERGE_HELP, merge
 from robot_rl.commands.data_topics import TOPICS_HELP, topics
 from robot_rl.config import nearest, parse
 from robot_rl.console import after_data, print_json, progress_bar
@@ -69,6 +70,7 @@ def main(argv: Sequence[str]) -> int:
     verbs: dict[str, Callable[[Sequence[str]], int]] = {
         "import": import_,
         "topics": topics,
+        "merge": merge,
         "info": info,
         "doctor": doctor,
         "frame": frame,
@@ -77,6 +79,7 @@ def main(argv: Sequence[str]) -> int:
     texts = {
         "import": IMPORT_HELP,
         "topics": TOPICS_HELP,
+        "merge": MERGE_HELP,
         "info": INFO_HELP,
         "doctor": DOCTOR_HELP,
         "frame": FRAME_HELP,

@@ -75,6 +75,14 @@ def _classified(run: Path, spec: Spec | None) -> RewardFn:
     return lambda obs: (net.probability(obs) >= 0.5).astype(np.float32) - 1.0
 
 
+def constant(value: float) -> RewardFn:
+    """The same for every step, for logs of other tasks: with the lowest reward there is they show what the world does.
+
+    UDS: Yu et al. 2022, arXiv 2202.01741.
+    """
+    return lambda obs: np.full(len(obs), value, np.float32)
+
+
 def relabel(episodes: Iterable[Episode], reward: RewardFn) -> Iterator[Episode]:
     """The same episodes with the reward of each step taken from the observation it led to."""
     for episode in episodes:

@@ -27,7 +27,7 @@ from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import CheckpointError, ConfigError
 from robot_rl.finetune import finetune
 from robot_rl.online import OnlineConfig, OnlineLearner
-from robot_rl.online_run import FinetuneConfig
+from robot_rl.online_run import FinetuneConfig, OnlineRun
 from robot_rl.pretrain import PretrainConfig, pretrain
 from robot_rl.run import read_metrics
 from tests.learning.made import make_episodes, make_spec
@@ -78,6 +78,15 @@ def assert_same_run(one: Path, two: Path) -> None:
     for log in logs:
         log.close()
     assert rows[0].tobytes() == rows[1].tobytes()
+
+
+def test_logged_steps_of_other_tasks_count_as_told(logs: Dataset, tmp_path: Path) -> None:
+    run = OnlineRun(config("sac", tmp_path / "run", logs.path, logged_reward=-7.0))
+    seen = run.learner.agent.draw(run.learner._offline, torch.Generator().manual_seed(0))
+    run.close()
+    assert seen.reward.unique().tolist() == [-7.0]
+    with pytest.raises(ConfigError, match=r"leave out --reward"):
+        config("sac", tmp_path / "other", logs.path, logged_reward=0.0, reward="goal")
 
 
 @pytest.mark.parametrize("name", list(SMALL))
