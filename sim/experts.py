@@ -8,7 +8,9 @@ and recorded, so demonstrations stay truthful. `robot_rl.experts` finds them her
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +24,7 @@ from sim.expert_metaworld import MetaWorldPlan
 from sim.expert_virtual import ReachExpert
 from sim.metaworld_tasks import TASKS, env_id_of
 from sim.named import Named
+from sim.robosuite_shared import SENSORS
 
 
 class Plan(Protocol):
@@ -45,10 +48,19 @@ class NoisyPlan:
         noise: Standard deviation of Gaussian noise on each arm entry of the action; 1 is full scale. The
             gripper, which closes or opens by the entry's sign, gets none.
         pause: Chance, at each step, of standing still for the next 2 to 6 steps, in [0, 1].
+        called: Sensors that the plan asks for and the spec knows by another name.
     """
 
-    def __init__(self, spec: Spec, plan: Plan, *, noise: float = 0.1, pause: float = 0.0) -> None:
-        self._spec, self._plan = spec, plan
+    def __init__(
+        self,
+        spec: Spec,
+        plan: Plan,
+        *,
+        noise: float = 0.1,
+        pause: float = 0.0,
+        called: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._spec, self._plan, self._called = spec, plan, called
         self._noise, self._pause = noise, pause
         self._arm = spec.action_dim - 1
         self._rng = np.random.default_rng(0)
@@ -69,18 +81,16 @@ class NoisyPlan:
             action = np.zeros(self._arm + 1)
             action[-1] = self._gripper
         else:
-            action = self._plan.action(Named(self._spec, obs))
+            action = self._plan.action(Named(self._spec, obs, self._called))
             self._gripper = float(action[-1])
         action[: self._arm] += self._noise * self._rng.standard_normal(self._arm)
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 
 
-def _lift(spec: Spec, noise: float, pause: float) -> Expert:
-    return NoisyPlan(spec, LiftPlan(), noise=noise, pause=pause)
-
-
-def _door(spec: Spec, noise: float, pause: float) -> Expert:
-    return NoisyPlan(spec, DoorPlan(), noise=noise, pause=pause)
+def _robosuite(task: str, plan: Callable[[], Plan], spec: Spec, noise: float, pause: float) -> Expert:
+    shared = spec.env_id.startswith("robosuite-shared/")
+    called = {sensor: place for place, sensor in SENSORS[task].items()} if shared else {}
+    return NoisyPlan(spec, plan(), noise=noise, pause=pause, called=called)
 
 
 def _metaworld(task: str, spec: Spec, noise: float, pause: float) -> Expert:
@@ -92,8 +102,11 @@ def _reach(spec: Spec, noise: float, pause: float) -> Expert:
 
 
 EXPERTS: dict[str, ExpertMaker] = {
-    "robosuite/Lift-v1": _lift,
-    "robosuite/Door-v1": _door,
+    **{
+        f"{family}/{task}-v1": partial(_robosuite, task, plan)
+        for family in ("robosuite", "robosuite-shared")
+        for task, plan in (("Lift", LiftPlan), ("Door", DoorPlan))
+    },
     "VirtualArm-v1": _reach,
     **{env_id_of(task): partial(_metaworld, task) for task in TASKS},
 }

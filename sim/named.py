@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,11 @@ class Named:
     Args:
         spec: Names of the observation's entries.
         obs: Flat observation, (S,).
+        called: Sensors that this spec knows by another name.
     """
 
-    def __init__(self, spec: Spec, obs: Array) -> None:
-        self._spec, self._obs = spec, obs
+    def __init__(self, spec: Spec, obs: Array, called: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._spec, self._obs, self._called = spec, obs, called
 
     def flat(self) -> Vector:
         """All of it, (S,): a copy."""
@@ -36,6 +38,7 @@ class Named:
 
     def sensor(self, name: str) -> Vector:
         """One of the sensors inside `object`, such as "cube_pos"."""
+        name = self._called.get(name, name)
         entry = next(e for e in self._spec.observation if e.name == "object")
         where = [i for i, label in enumerate(entry.names) if label == name or label[:-2] == name]
         return self.entry("object")[where]

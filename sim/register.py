@@ -26,7 +26,9 @@ def register_envs() -> None:
     Adroit's ids are upstream's own: ours take their place, also where Gymnasium-Robotics was there first.
     """
     for task, steps in ROBOSUITE_STEPS.items():
-        _register(f"robosuite/{task}-v1", "sim.robosuite_env:RobosuiteEnv", steps, kwargs={"task": task})
+        made = "sim.robosuite_env:RobosuiteEnv"
+        _register(f"robosuite/{task}-v1", made, steps, kwargs={"task": task})
+        _register(f"robosuite-shared/{task}-v1", made, steps, kwargs={"task": task, "shared": True})
     for task in TASKS:
         _register(env_id_of(task), "sim.metaworld_env:MetaWorldEnv", METAWORLD_STEPS, kwargs={"task": task})
     _register("VirtualArm-v1", "sim.virtual_arm:VirtualArm", 200)

@@ -1,8 +1,8 @@
 """robosuite tasks as Gymnasium environments with named state observations.
 
 A Panda at 20 Hz under robosuite's default operational-space controller. Observations are robomimic's
-low-dimensional entries, in its order, and a function of the simulator state alone: setting a logged
-state shows what the robot saw there.
+low-dimensional entries, in its order (or, `shared`, in one layout for all tasks), and a function of the
+simulator state alone: setting a logged state shows what the robot saw there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from robot_rl.spec import Array, Spec
 from sim.logged_state import require_same_joints, set_fixed_bodies
 from sim.mj import mujoco
 from sim.rendering import Offscreen
+from sim.robosuite_shared import object_values, require_task
 from sim.robosuite_spec import ROBOT_ENTRIES, build_spec
 
 RATE_HZ = 20
@@ -38,6 +39,7 @@ class RobosuiteEnv(gym.Env[Array, Array]):
         width: Width of a rendered picture, pixels.
         height: Height of a rendered picture, pixels.
         camera: One of the scene's cameras, such as "frontview" or "agentview".
+        shared: Observe in the layout that all tasks share (`sim.robosuite_shared`) instead of robomimic's.
 
     `info["is_success"]` tells at each step whether the task has been achieved so far in the episode.
     """
@@ -54,15 +56,19 @@ class RobosuiteEnv(gym.Env[Array, Array]):
         width: int = 480,
         height: int = 480,
         camera: str = "frontview",
+        shared: bool = False,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise EnvError(f"render_mode '{render_mode}' is not offered; use 'rgb_array' or leave it out.")
+        if shared:
+            require_task(task)
+        self._task, self._shared = task, shared
         self._raw = _make_raw(task, reward_shaping)
         self._terminate_on_success = terminate_on_success
         self._succeeded = False
         self._offscreen = Offscreen(width, height, camera, hidden_groups=(COLLISION_SHAPES,))
         self.render_mode = render_mode
-        self.robot_spec: Spec = build_spec(self._raw, env_id=f"robosuite/{task}-v1", rate_hz=RATE_HZ)
+        self.robot_spec: Spec = build_spec(self._raw, task, rate_hz=RATE_HZ, shared=shared)
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (self.robot_spec.obs_dim,), np.float32)
         self.action_space = gym.spaces.Box(self.robot_spec.action_low, self.robot_spec.action_high)
 
@@ -163,7 +169,8 @@ class RobosuiteEnv(gym.Env[Array, Array]):
         # Twice: some sensors are computed from others that come later in the list.
         self._raw._update_observables(force=True)
         values = self._raw._get_observations(force_update=True)
-        parts = [values["object-state"], *(values[name] for name, *_ in ROBOT_ENTRIES)]
+        things = object_values(self._task, self._raw, values) if self._shared else values["object-state"]
+        parts = [things, *(values[name] for name, *_ in ROBOT_ENTRIES)]
         return np.concatenate(parts).astype(np.float32)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from robot_rl.spec import Entry, Spec
+from sim.robosuite_shared import object_entry
 
 JOINTS = tuple(f"joint{i}" for i in range(1, 8))
 FINGERS = ("left", "right")
@@ -25,20 +26,22 @@ ROBOT_ENTRIES = (
 ACTIONS = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 
 
-def build_spec(raw: Any, *, env_id: str, rate_hz: float) -> Spec:
+def build_spec(raw: Any, task: str, *, rate_hz: float, shared: bool = False) -> Spec:
     """Spec of a made robosuite environment `raw`.
 
     Args:
         raw: robosuite's environment; its `object` sensors differ by task.
-        env_id: Gymnasium id.
+        task: robosuite's name of it.
         rate_hz: Control rate, Hz.
+        shared: With the `object` entry that all tasks share.
 
     Returns:
         Spec in robomimic's order. `object` mixes units; its labels are the sensors' names.
     """
     actions = tuple(Entry(name, (name,), "1", (-1.0,), (1.0,)) for name in ACTIONS)
     robot = tuple(_robot_entry(raw, *row) for row in ROBOT_ENTRIES)
-    return Spec((_object_entry(raw), *robot), actions, rate_hz, "osc_pose", env_id)
+    things, family = (object_entry(), "robosuite-shared") if shared else (_object_entry(raw), "robosuite")
+    return Spec((things, *robot), actions, rate_hz, "osc_pose", f"{family}/{task}-v1")
 
 
 def _robot_entry(raw: Any, name: str, labels: tuple[str, ...], unit: str, frame: str) -> Entry:
