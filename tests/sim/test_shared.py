@@ -71,6 +71,13 @@ def test_experts_do_the_same_in_both_layouts(task: str) -> None:
     np.testing.assert_allclose(attempts[0].actions, attempts[1].actions, atol=1e-5)
 
 
+def test_the_reward_is_shaped() -> None:
+    env = make_env("robosuite-shared/PickPlaceCan-v1")
+    env.reset(seed=0)
+    assert 0 < float(env.step(np.zeros(7, np.float32))[1]) < 1
+    env.close()
+
+
 def test_a_task_without_a_place_is_refused() -> None:
     with pytest.raises(EnvError, match="'Stack' has no shared layout; Lift, Door"):
         RobosuiteEnv("Stack", shared=True)
