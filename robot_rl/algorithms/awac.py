@@ -51,7 +51,7 @@ class AWACConfig:
     squash_mean: bool = False  # tanh on the actor's mean, where actions press against their bounds
     dropout: float = 0.0  # share of the actor's hidden units silenced in training, in [0, 1)
     ema: float = 0.0  # share kept in the average of actors that acts in the actor's place, such as 0.999; 0 is off
-    log_std_bounds: tuple[float, float] = (-6.0, 0.0)  # of the actor's standard deviation
+    log_std_bounds: tuple[float, float] = (-6.0, 0.0)  # of the actor's standard deviation, which begins in their middle
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
@@ -71,6 +71,7 @@ class AWAC(Agent):
             spec.action_dim,
             cfg.actor_hidden,
             log_std=cfg.log_std_bounds,
+            first_log_std=sum(cfg.log_std_bounds) / 2,
             squash_mean=cfg.squash_mean,
             dropout=cfg.dropout,
         )

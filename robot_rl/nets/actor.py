@@ -94,6 +94,7 @@ class GaussianActor(Actor):
         action_dim: A.
         hidden: Widths of the hidden layers.
         log_std: Bounds of the learned log standard deviation.
+        first_log_std: Where it begins.
         squash_mean: Send the mean through tanh; without it the mean is clipped when acting.
         dropout: Share of hidden units silenced in training, in [0, 1).
     """
@@ -105,12 +106,13 @@ class GaussianActor(Actor):
         hidden: Sequence[int],
         *,
         log_std: tuple[float, float] = (-6.0, 0.0),
+        first_log_std: float = 0.0,
         squash_mean: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.net = mlp(obs_dim, hidden, action_dim, dropout=dropout)
-        self.log_std = nn.Parameter(torch.zeros(action_dim))
+        self.log_std = nn.Parameter(torch.full((action_dim,), first_log_std))
         self.bounds = log_std
         self.squash_mean = squash_mean
 

@@ -128,6 +128,11 @@ def test_ensemble_members_equal_separate_networks(layer_norm: bool) -> None:
     torch.testing.assert_close(critic(batch.obs, batch.action, some), together[some], rtol=0, atol=1e-6)
 
 
+def test_awac_begins_with_little_noise() -> None:
+    agent = AWAC(AWACConfig(actor_hidden=(4,), critic_hidden=(4,)), SPEC, STATS)
+    torch.testing.assert_close(agent.actor.std(), torch.full((2,), math.exp(-3.0)))  # the authors' start
+
+
 def test_polyak_moves_by_tau() -> None:
     target, source = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     nn.init.constant_(target.weight, 1.0)
