@@ -9,9 +9,7 @@ Two weightings: "softmax", w = N softmax_batch(A / lambda) over the N transition
 authors' code), and "exp", w = min(exp(A / lambda), 100) (CORL). The factor N keeps the step size
 independent of the batch size. The effective sample size (sum w)^2 / sum w^2 is logged as a share of N.
 
-Ours: V(s) and the log-likelihood share one actor pass. `advantage_unit = "rms"` divides A by its running root mean
-square, as MARWIL does (Wang et al. 2018), so that lambda means the same for every reward and at every stage: how large
-advantages are depends on the policy's own noise, which shrinks.
+Ours: V(s) and the log-likelihood share one actor pass.
 """
 
 from __future__ import annotations
@@ -31,8 +29,6 @@ from robot_rl.nets.actor import GaussianActor
 from robot_rl.nets.ensemble import EnsembleCritic
 from robot_rl.spec import Spec
 
-RMS_RATE = 0.01  # at which the advantages' mean square is followed
-
 
 @dataclass(frozen=True, kw_only=True)
 class AWACConfig:
@@ -45,8 +41,7 @@ class AWACConfig:
     lr: float = 3e-4  # learning rate, actor and critics
     weight_decay: float = 1e-4  # L2 penalty on the actor
     batch_size: int = 1024  # transitions per gradient step
-    temperature: float = 2.0  # lambda, in `advantage_unit`; small trusts Q, large clones
-    advantage_unit: Literal["q", "rms"] = "q"  # that of Q, as published, or the advantages' running root mean square
+    temperature: float = 2.0  # lambda, in units of the advantage; small trusts Q, large clones
     weighting: Literal["softmax", "exp"] = "softmax"  # how advantages become weights
     max_weight: float = 100.0  # cap of the exp weighting
     value_at_mean: bool = False  # V(s) = Q(s, mean action) instead of at a sample
@@ -66,8 +61,6 @@ class AWACConfig:
 class AWAC(Agent):
     """Advantage-weighted actor-critic."""
 
-    advantage_square: Tensor  # running mean; zero unless it is the unit
-
     def __init__(
         self, cfg: AWACConfig, spec: Spec, stats: ObservationStats, *, seed: int = 0, device: str = "cpu"
     ) -> None:
@@ -85,7 +78,6 @@ class AWAC(Agent):
         self.critic = self._new_critic()
         self.target_critic = frozen_copy(self._new_critic(), self.critic)
         self.average_actor(cfg.ema)
-        self.register_buffer("advantage_square", torch.zeros(()))
         self.to(self.device)
         self.optimisers["actor"] = adam(self.actor.parameters(), cfg.lr, cfg.weight_decay)
         self.optimisers["critic"] = adam(self.critic.parameters(), cfg.lr)
@@ -133,10 +125,6 @@ class AWAC(Agent):
     def weights(self, advantage: Tensor) -> Tensor:
         """Weights of the log-likelihoods, (B,); softmax weights average to 1 over the batch."""
         scaled = advantage / self.cfg.temperature
-        if self.cfg.advantage_unit == "rms":
-            rate = max(RMS_RATE, 1 / (self.updates + 1))
-            self.advantage_square.lerp_(advantage.square().mean(), rate)
-            scaled = scaled / self.advantage_square.sqrt().clamp_min(1e-6)
         if self.cfg.weighting == "softmax":
             return scaled.softmax(0) * len(scaled)
         return scaled.exp().clamp_(max=self.cfg.max_weight)
