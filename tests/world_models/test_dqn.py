@@ -68,8 +68,8 @@ def test_cartpole_from_random_logs_with_and_without_a_world_model(tmp_path: Path
     data = ["--data", str(tmp_path / "logs" / "random")]
     assert main(["world-model", "ensemble", *data, "--out", str(tmp_path / "model"), "--model.epochs", "30"]) == 0
     for name, more in {
-        "plain": [],
-        "model": ["--world-model", str(tmp_path / "model"), "--augment.mode", "consistent"],
+        "without": [],
+        "with": ["--world-model", str(tmp_path / "model"), "--augment.mode", "consistent", "--augment.force"],
     }.items():
         run = ["pretrain", "dqn", *data, "--out", str(tmp_path / name), "--steps", "3000", "--eval-every", "0"]
         assert main([*run, "--agent.cql-weight", "0.1", "--eval-episodes", "3", *more]) == 0
