@@ -28,7 +28,9 @@ def register_envs() -> None:
     for task, steps in ROBOSUITE_STEPS.items():
         made = "sim.robosuite_env:RobosuiteEnv"
         _register(f"robosuite/{task}-v1", made, steps, kwargs={"task": task})
-        _register(f"robosuite-shared/{task}-v1", made, steps, kwargs={"task": task, "shared": True, "reward_shaping": True})
+        _register(
+            f"robosuite-shared/{task}-v1", made, steps, kwargs={"task": task, "shared": True, "reward_shaping": True}
+        )
     for task in TASKS:
         _register(env_id_of(task), "sim.metaworld_env:MetaWorldEnv", METAWORLD_STEPS, kwargs={"task": task})
     _register("VirtualArm-v1", "sim.virtual_arm:VirtualArm", 200)
