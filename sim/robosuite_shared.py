@@ -1,8 +1,8 @@
 """One layout of the `object` entry for all robosuite tasks, so that logs of some can help another.
 
 The tasks' own entries differ in width and order. Here each has its place, 18 numbers; what a task lacks is zero, as in
-Meta-World. `robosuite-shared/TASK-v1` observes this way, with robosuite's shaped reward (who has no demonstration of the
-task would wait long for the sparse one); `robosuite/TASK-v1` observes and rewards as robomimic does.
+Meta-World. `robosuite-shared/TASK-v1` observes this way, with robosuite's shaped reward (without a demonstration of the
+task the sparse one would be long in coming); `robosuite/TASK-v1` observes and rewards as robomimic does.
 """
 
 from __future__ import annotations
