@@ -75,7 +75,7 @@ def object_values(task: str, raw: Any, values: Mapping[str, Any]) -> NDArray[np.
 
 def _goal(task: str, raw: Any) -> NDArray[np.float64]:
     if task == "Lift":  # anywhere at this height
-        return np.asarray(raw.table_offset) + np.array([0.0, 0.0, LIFTED])
+        return np.add(raw.table_offset, [0.0, 0.0, LIFTED], dtype=np.float64)
     if task == "PickPlaceCan":
         return np.asarray(raw.target_bin_placements[raw.object_id])
     if task == "NutAssemblySquare":
