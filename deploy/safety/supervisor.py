@@ -110,7 +110,7 @@ class Supervisor:
 
     def rehearse(self, state: ArmState, asked: NDArray[Any], now_s: float) -> None:
         """`check`, by a double that begins at `state`: nothing changes, what it touches is in the caches."""
-        if self._double is not None:
+        if self._double is not None and not self.look(state, now_s):
             self._double._begin(state)
             self._double.check(state, asked, now_s)
 

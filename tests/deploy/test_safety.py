@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.arms.arm import ArmState
+from deploy.arms.config import load_arm
 from deploy.safety.decision import Decision, Finding, Reason, Verdict
 from deploy.safety.limits import JointLimits, Limits, ToolLimits
 from deploy.safety.supervisor import Supervisor
@@ -141,6 +143,18 @@ def test_a_rehearsal_changes_no_decision(stream: list[tuple[list[float], str]]) 
             rehearsed.reasons,
             rehearsed.stopped,
         )
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e300])
+def test_a_rehearsal_survives_what_the_check_refuses(bad: float) -> None:
+    limits = load_arm("virtual").limits()  # with kinematics, whose cosines refuse infinity
+    supervisor, middle = Supervisor(limits), (limits.joints.low + limits.joints.high) / 2
+    home = ArmState(np.zeros(1, np.float32), middle, np.zeros(7), None, 0.0)
+    supervisor.arm(home, 0.0)
+    seen = replace(home, q=np.full(7, bad))
+    for _ in range(2):
+        supervisor.rehearse(seen, np.zeros(7), 0.0)
+        assert supervisor.check(seen, middle, 0.0).verdict is not Verdict.PASSED
 
 
 @settings(max_examples=200, deadline=None)
