@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from robot_rl.errors import ConfigError
 
 SPIN_NS = 300_000  # the last part of a wait is spent looking at the clock: sleeping wakes up late
-LONGEST_WARM_UP_NS = SPIN_NS // 4  # what a stalled warm-up counts for, so that it does not keep the next from beginning
 KEPT_TICKS = 1_000_000  # statistics look at the last so many
 
 
@@ -83,14 +82,13 @@ class Pacer:
         self._row = self._log[0]
         self._phase = 2
         self._warm_up: Callable[[], object] | None = None
-        self._warm_up_ns = 0  # what the last one took
 
     def wait(self, warm_up: Callable[[], object] | None = None) -> None:
         """Return at the next grid point; the first call returns at once and starts the grid.
 
         Args:
-            warm_up: Called again and again in place of watching the clock, as long as there is time for two of
-                it: work without effect that brings the tick's data back into the caches and keeps it there.
+            warm_up: Called in place of the first part of the watching of the clock, where there is time: work
+                without effect that brings the tick's data back into the caches.
         """
         self._warm_up = warm_up
         now = self._clock()
@@ -174,17 +172,10 @@ class Pacer:
         if deadline - now > SPIN_NS:
             self._sleep((deadline - now - SPIN_NS) / 1e9)
             if self._warm_up is not None:
-                self._keep_warm(self._warm_up, deadline)
+                self._warm_up()
         while (now := self._clock()) < deadline:
             pass
         return now
-
-    def _keep_warm(self, warm_up: Callable[[], object], deadline: int) -> None:
-        now = self._clock()
-        while now + 2 * self._warm_up_ns < deadline:
-            warm_up()
-            begun, now = now, self._clock()
-            self._warm_up_ns = min(now - begun, LONGEST_WARM_UP_NS)
 
     def _ordered(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         size = len(self._log)

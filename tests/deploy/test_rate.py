@@ -56,41 +56,6 @@ def test_late_wake_up_does_not_shift_later_deadlines() -> None:
     assert pace.lateness_us()[1:] == pytest.approx([1000] * 3, abs=5)
 
 
-@pytest.mark.parametrize(("costs_us", "times"), [(20, 13), (70, 3), (140, 1), (5, 48)])
-def test_warm_ups_are_repeated_while_there_is_time_for_two(costs_us: int, times: int) -> None:
-    clock = Clock()
-    pace = pacer(clock)
-    spent: list[int] = []
-
-    def warm_up() -> None:
-        clock.now += costs_us * 1000
-        spent.append(clock.now)
-
-    pace.wait(warm_up)
-    pace.wait(warm_up)  # the first is followed by no wait
-    learnt = len(spent)
-    pace.wait(warm_up)
-    assert len(spent) - learnt == pytest.approx(times, abs=2)
-    assert pace.lateness_us().max() < 5
-    assert pace.missed == 0
-
-
-def test_a_warm_up_that_stalls_once_does_not_end_them() -> None:
-    clock = Clock()
-    pace = pacer(clock)
-    stalls = iter([3_000_000, *[20_000] * 99])
-    times = 0
-
-    def warm_up() -> None:
-        nonlocal times
-        times += 1
-        clock.now += next(stalls)
-
-    for _ in range(4):
-        pace.wait(warm_up)
-    assert times > 20
-
-
 def test_sleeping_through_a_whole_period_misses_it() -> None:
     clock = Clock(oversleep_ns=12_300_000)  # wakes 12 ms late, 2 ms into the next period
     pace = pacer(clock)
