@@ -13,6 +13,7 @@ from gymnasium.envs.registration import WrapperSpec
 
 from sim.metaworld_tasks import TASKS, env_id_of
 
+ROBOSUITE = "sim.robosuite_env:RobosuiteEnv"
 # task: default time limit, control steps of 50 ms (callers override it with max_episode_steps)
 ROBOSUITE_STEPS = {"Lift": 400, "Door": 500, "NutAssemblySquare": 500, "PickPlaceCan": 500}
 ADROIT_STEPS = 200
@@ -26,10 +27,12 @@ def register_envs() -> None:
     Adroit's ids are upstream's own: ours take their place, also where Gymnasium-Robotics was there first.
     """
     for task, steps in ROBOSUITE_STEPS.items():
-        made = "sim.robosuite_env:RobosuiteEnv"
-        _register(f"robosuite/{task}-v1", made, steps, kwargs={"task": task})
+        _register(f"robosuite/{task}-v1", ROBOSUITE, steps, kwargs={"task": task})
         _register(
-            f"robosuite-shared/{task}-v1", made, steps, kwargs={"task": task, "shared": True, "reward_shaping": True}
+            f"robosuite-shared/{task}-v1",
+            ROBOSUITE,
+            steps,
+            kwargs={"task": task, "shared": True, "reward_shaping": True},
         )
     for task in TASKS:
         _register(env_id_of(task), "sim.metaworld_env:MetaWorldEnv", METAWORLD_STEPS, kwargs={"task": task})

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import count
 from operator import sub
 
 import numpy as np
@@ -80,12 +81,9 @@ class JointGuard:
         """
         found: list[Finding] = []
         dt, moved, speeds = self._dt, self._next, self._next_speed
-        i = -1
-        for asked, at, speed, before, aimed, row in zip(
-            target, self.position, self._speed, self._change, self._goal, self._rows, strict=False
+        for i, asked, at, speed, before, aimed, (low, high, top, a, change, jump) in zip(
+            count(), target, self.position, self._speed, self._change, self._goal, self._rows, strict=False
         ):
-            i += 1
-            low, high, top, a, change, jump = row
             goal = low if asked < low else high if asked > high else asked
             if goal != asked:
                 found.append(Finding(Reason.POSITION, self._names[i], asked, goal))

@@ -173,9 +173,8 @@ class Supervisor:
 
     def _not_finite(self, state: ArmState) -> list[Finding]:
         for where, values in (("obs", state.obs), ("q", state.q), ("dq", state.dq), ("tool", state.tool)):
-            bad = [] if values is None else np.flatnonzero(~np.isfinite(values))
-            if len(bad):
-                return [Finding(Reason.BAD_OBSERVATION, f"{where} {bad[0]}")]
+            if values is not None and not _finite(numbers := values.tolist()):
+                return [Finding(Reason.BAD_OBSERVATION, f"{where} {_first_bad(numbers)}")]
         return []
 
     def _outside(self, q: list[float], dq: list[float]) -> list[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,7 +68,7 @@ def write_merged(out: Path, datasets: Sequence[Dataset], *, quiet: bool = False)
         )
     made_in = list(dict.fromkeys(d.spec.env_id for d in datasets))
     spec = first.spec if len(made_in) == 1 else replace(first.spec, env_id="")
-    seen: set[bytes] = set()
+    seen: set[str] = set()
     total = sum(d.total_episodes for d in datasets)
     notes = [f"{d.path.name}: {note}" for d in datasets for note in d.notes]
     if len(made_in) > 1:
@@ -86,8 +85,8 @@ def write_merged(out: Path, datasets: Sequence[Dataset], *, quiet: bool = False)
         return write_dataset(out, spec, episodes, origin=" + ".join(d.path.name for d in datasets), notes=all_notes)
 
 
-def _episodes(datasets: Sequence[Dataset], seen: set[bytes]) -> Iterator[Episode]:
+def _episodes(datasets: Sequence[Dataset], seen: set[str]) -> Iterator[Episode]:
     for dataset in datasets:
         for episode in dataset:
-            seen.add(hashlib.sha256(episode.observations.tobytes() + episode.actions.tobytes()).digest())
+            seen.add(episode.digest)
             yield replace(episode, source=f"{dataset.path.name}: {episode.source}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +73,11 @@ class Episode:
     def return_(self) -> float:
         """Undiscounted sum of rewards."""
         return float(self.rewards.sum(dtype=np.float64))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over observations and actions: equal for episodes that show the same, however they are rewarded."""
+        return hashlib.sha256(self.observations.tobytes() + self.actions.tobytes()).hexdigest()
 
 
 def feed(sink: Callable[[bytes], object], episode: Episode) -> None:

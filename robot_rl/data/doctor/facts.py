@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,7 +116,7 @@ def _facts(episode: Episode, spec: Spec, index: int) -> Facts:
         return_=episode.return_,
         success=episode.success,
         terminated=episode.terminated,
-        digest=hashlib.sha256(obs.tobytes() + actions.tobytes()).hexdigest(),
+        digest=episode.digest,
         start=obs[0].astype(np.float64),
         mean=obs.mean(0, dtype=np.float64),
         std=obs.std(0, dtype=np.float64),
