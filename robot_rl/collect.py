@@ -111,7 +111,7 @@ class Collector:
         taken = info.get("executed_action", action)  # a safety supervisor or a person may have changed it
         executed(explore, taken)
         row["obs"], row["action"], row["reward"], row["next_obs"] = obs, taken, reward, after
-        row["intervention"] = info.get("intervention", False)
+        row["starts"], row["intervention"] = starts, info.get("intervention", False)
         row["policy_version"], row["terminated"], row["truncated"] = version, terminated, truncated and not terminated
         row["success"] = Success(info["is_success"]) if "is_success" in info else Success.UNKNOWN
         self._return += float(reward)

@@ -144,3 +144,11 @@ class GoalEnv(Protocol):
     def goal_progress(self, obs: Array) -> NDArray[np.float64]:
         """How near it is, (T, S) -> (T,), from 0 to 1 where it is met."""
         ...
+
+
+class HindsightEnv(GoalEnv, Protocol):
+    """One whose goal varies, so that an episode can be told again with another (Adroit's pen)."""
+
+    def with_goal_reached(self, obs: Array, reached: Array) -> Array:
+        """`obs`, (T, S), with the goal for which `reached`, (S,), is as it should be."""
+        ...

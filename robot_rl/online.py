@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from robot_rl.algorithms.agent import Agent, Metrics
+from robot_rl.data.hindsight import Hindsight
 from robot_rl.data.mixture import Mixture, Pool
 from robot_rl.data.replay import Replay, TransitionSource
 from robot_rl.data.transition import Rows
@@ -30,6 +31,7 @@ class OnlineConfig:
     critic_warmup: int = 0  # updates of the critics alone that follow the warm-up
     utd: float = 1.0  # updates per interaction (update-to-data ratio)
     offline_share: float = 0.5  # of each batch from the logged data, in [0, 1]; 0 drops them
+    hindsight: float = 0.0  # of the online part, from ended episodes with what they reached as the goal, in [0, 1]
     capacity: int = 1_000_000  # online transitions kept for training; the oldest leave first
     bc_decay: int = 0  # interactions over which the cloning weight falls to 0; 0 keeps it
     world_model: Path | None = None  # run of `robot-rl world-model`: a share of each batch comes from it
@@ -50,8 +52,9 @@ class OnlineConfig:
             )
         if self.utd <= 0:
             raise ConfigError(f"--utd is {self.utd:g}; it must be above 0.")
-        if not 0 <= self.offline_share <= 1:
-            raise ConfigError(f"--offline-share is {self.offline_share:g}; it must lie in [0, 1].")
+        for name in ("offline_share", "hindsight"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name):g}; it must lie in [0, 1].")
 
 
 class OnlineLearner:
@@ -65,12 +68,20 @@ class OnlineLearner:
         offline: Logged data; None without any.
         config: The schedule.
         seed: Of the batches.
+        hindsight: Where `config.hindsight` asks for it.
 
     Raises:
         ConfigError: If the cloning weight is to decay, but the learner has none.
     """
 
-    def __init__(self, agent: Agent, offline: TransitionSource | None, config: OnlineConfig, seed: int) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        offline: TransitionSource | None,
+        config: OnlineConfig,
+        seed: int,
+        hindsight: Hindsight | None = None,
+    ) -> None:
         self.agent = agent
         self.config = config
         self.interactions = 0
@@ -78,7 +89,9 @@ class OnlineLearner:
         self._offline = offline
         self.corrections = Replay(agent.spec, min(config.capacity, CORRECTIONS), str(agent.device))
         shown = self.corrections if offline is None else Pool(offline, self.corrections)
-        self._source: TransitionSource = Mixture(shown, self.online, config.offline_share)
+        self._hindsight = hindsight
+        own = self.online if hindsight is None else Mixture(hindsight.replay, self.online, config.hindsight)
+        self._source: TransitionSource = Mixture(shown, own, config.offline_share)
         self._augmented: Augmented | None = None
         if config.world_model is not None:
             self._source = self._augmented = augmented(self._source, config.world_model, config.augment, agent)
@@ -97,6 +110,8 @@ class OnlineLearner:
 
     def _keep(self, rows: Rows) -> None:
         self.online.extend(rows)
+        if self._hindsight is not None:
+            self._hindsight.take(rows)
         corrected = rows[rows["intervention"] != 0]
         if len(corrected):
             self.corrections.extend(corrected)

@@ -23,6 +23,7 @@ from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
 from robot_rl.algorithms.student import Student
 from robot_rl.checkpoint import load_agent, load_policy, resolve, save_checkpoint
 from robot_rl.data.dataset import load_dataset
+from robot_rl.data.hindsight import Hindsight, goal_fn
 from robot_rl.data.replay import MEMORY_GB, Replay
 from robot_rl.data.replay_log import ReplayLog
 from robot_rl.data.reward import RewardFn, RewardRule, constant, relabel, require_rule, reward_fn
@@ -134,7 +135,7 @@ class OnlineRun:
         self.env, agent, episodes = _prepare(config, device, resumed[0] if resumed else None, teacher)
         self.reward = reward_fn(config.reward, self.env, agent.spec)
         offline = _offline(config, agent.spec, episodes, self.reward, device)
-        self.learner = OnlineLearner(agent, offline, config, config.seed)
+        self.learner = OnlineLearner(agent, offline, config, config.seed, self._hindsight(agent.spec, device))
         self.log = ReplayLog(config.out / "transitions", agent.spec)
         self.recent = RecentEpisodes()
         self.results: dict[str, float] = {}
@@ -214,6 +215,13 @@ class OnlineRun:
         if isinstance(agent, Student) and agent.guide is not None:
             latest = deque(self.learner.online.episodes(), maxlen=2)  # the last may have only begun
             draw_weights(self.config.out, agent, max(latest, key=len, default=None))
+
+    def _hindsight(self, spec: Spec, device: str) -> Hindsight | None:
+        if not self.config.hindsight:
+            return None
+        if self.reward is None:
+            raise ConfigError("--hindsight needs rewards that follow the goal: give --reward goal or progress.")
+        return Hindsight(spec, self.config.capacity, device, goal_fn(self.env), self.reward)
 
     def _take_up(self, state: dict[str, Tensor]) -> None:
         count = int(state["interactions"])

@@ -184,6 +184,14 @@ class Pen(Adroit):
         aligned = np.clip(similarity / PEN_SIMILARITY, 0.0, 1.0)
         return np.where(self.goal_reached(obs), 1.0, 0.9 * near * aligned)
 
+    def with_goal_reached(self, obs: Array, reached: Array) -> Array:
+        """The same with the pen's direction in `reached` as the target's; where the target is stays."""
+        see, obs = self.robot_spec.slice_of, obs.copy()
+        target = reached[see("pen_direction")]
+        obs[:, see("target_direction")] = target
+        obs[:, see("direction_error")] = obs[:, see("pen_direction")] - target
+        return obs
+
     def _errors(self, obs: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Distance of pen and target, m, and cosine between them, (T,) each."""
         see, obs = self.robot_spec.slice_of, obs.astype(np.float64)

@@ -46,6 +46,21 @@ def test_pen_progress_climbs_to_the_goal() -> None:
     assert progress(observation(env, pen_direction=up, **far))[0] == -1.0
 
 
+def test_the_pen_meets_the_goal_that_it_is_given_in_hindsight() -> None:
+    env = make_env("AdroitHandPen-v1")
+    see, told = env_spec(env).slice_of, env.get_wrapper_attr("with_goal_reached")
+    obs = np.array([env.reset(seed=0)[0]] + [env.step(env.action_space.sample())[0] for _ in range(20)])
+    found = told(obs, obs[-1])
+    assert env.get_wrapper_attr("goal_reached")(found)[-1]
+    assert (found[:, see("target_direction")] == obs[-1, see("pen_direction")]).all()
+    for side in (obs, found):  # upstream's own rule
+        error = side[:, see("pen_direction")] - side[:, see("target_direction")]
+        np.testing.assert_allclose(side[:, see("direction_error")], error, atol=1e-6)
+    same = np.ones(obs.shape[1], bool)
+    same[see("target_direction")] = same[see("direction_error")] = False
+    assert (found[:, same] == obs[:, same]).all()
+
+
 def test_relabelled_rewards_are_those_of_where_a_step_led() -> None:
     env = make_env("AdroitHandDoor-v1")
     angles = (0.0, 1.0, 1.4, 1.4)
