@@ -1,7 +1,8 @@
-"""Ctrl-C that ends a loop between its steps instead of inside one."""
+"""What ends a loop between its steps instead of inside one: Ctrl-C, and the end of whoever started the process."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Generator
@@ -24,3 +25,15 @@ def interrupt_sets(stop: threading.Event) -> Generator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def orphaned_sets(stop: threading.Event, parent: int, *, every_s: float = 0.5) -> None:
+    """From now on `stop` is set once `parent`, the process that started this one, is gone, however it ended."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            if stop.wait(every_s):
+                return
+        stop.set()
+
+    threading.Thread(target=look, name="orphaned", daemon=True).start()

@@ -26,7 +26,7 @@ from robot_rl.config import parse
 from robot_rl.data.reward import RewardRule, reward_fn
 from robot_rl.envs import env_spec
 from robot_rl.errors import ConfigError
-from robot_rl.interrupt import interrupt_sets
+from robot_rl.interrupt import interrupt_sets, orphaned_sets
 from robot_rl.intervene import Intervened, require_takeovers
 from robot_rl.spec import Spec
 
@@ -75,6 +75,7 @@ class ActorConfig:
     key: str = ""  # name of this actor's key pair from `robot-rl keys new`; needed beyond loopback
     learner: str = ""  # name of the learner's key, as it was allowed here
     keys: Path = DEFAULT_FOLDER  # folder of keys
+    child_of: int | None = None  # process id of the one that starts this actor: end when that one is gone
     quiet: bool = False  # print nothing but errors
 
     def __post_init__(self) -> None:
@@ -149,6 +150,8 @@ def main(argv: Sequence[str]) -> int:
                 noise_memory=config.noise_memory,
             )
             stack.enter_context(interrupt_sets(stop))
+            if config.child_of is not None:
+                orphaned_sets(stop, config.child_of)
             hear = None if seat is None else seat.hear
             stack.enter_context(spoken_to(station, arm=arm is not None, socket=config.socket, hear=hear))
             report = act(

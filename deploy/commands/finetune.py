@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import termios
@@ -222,6 +223,7 @@ class _Crew:
         spool = config.out / "actors" / f"{number}"
         words = [sys.executable, "-P", "-m", "robot_rl.cli", "actor", "--connect", address, "--spool", str(spool)]
         words += ["--name", f"actor {number}", "--reward", config.reward]
+        words += ["--child-of", str(os.getpid())]  # killed outright, this process could not end it
         words += ["--noise-memory", str(config.noise_memory)]
         words += ["--env", env_id] if env_id else []
         words += ["--arm", config.arm] if config.arm else []

@@ -141,6 +141,12 @@ def test_other_recorders_keys_and_further_observations(tmp_path: Path) -> None:
     assert "not part of the observation: observation.state (--obs-keys chooses)" in notes
 
 
+def test_tables_of_numbers_are_named_where_a_row_is_missing(tmp_path: Path) -> None:
+    root = v30(tmp_path / "a", change_info=lambda about: about["features"]["observation.state"].update(shape=[2, 3]))
+    with pytest.raises(DataError, match=r"no observation column.*left out: 'observation.state' \[2, 3\]"):
+        read(root)
+
+
 def set_info(**values: Any) -> Any:
     return lambda about: about.update(values)
 

@@ -191,6 +191,37 @@ def test_a_killed_learner_resumes_with_every_transition(tmp_path: Path) -> None:
     assert int(load_agent(out)[1]["interactions"]) == 4000
 
 
+def test_no_actor_outlives_the_command_that_started_it(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["finetune", *learner_words(out, 4000), "--actors", 2]
+    first = robot_rl(*words)
+    wait_for(lambda: steps_logged(out) >= 300, first)
+    assert len(actors_of(out)) == 2
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    deadline = time.monotonic() + 30
+    while actors_of(out) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not actors_of(out)
+    second = robot_rl(*words, "--resume")
+    said, _ = second.communicate(timeout=120)
+    assert second.returncode == 0, said
+    assert int(load_agent(out)[1]["interactions"]) == 4000
+
+
+def actors_of(out: Path) -> list[str]:
+    """Process ids of the actors that a command started for a run."""
+    found: list[str] = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # gone meanwhile
+            continue
+        if b"actor" in words and any(word.startswith(str(out).encode()) for word in words):
+            found.append(folder.name)
+    return found
+
+
 def steps_logged(out: Path) -> int:
     file = out / "metrics.jsonl"
     rows = file.read_text().splitlines() if file.is_file() else []

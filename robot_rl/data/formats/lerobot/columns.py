@@ -65,8 +65,10 @@ def choose_columns(
         missing = [k for k in keys if k not in flat]
         if missing or not keys:
             wanted = ", ".join(missing) or f"such as {_likely(what)}"
+            tables = [f"'{f.key}' {list(f.shape)}" for f in info.features.values() if f.numeric and len(f.shape) > 1]
+            why = f" Not one row of numbers a step, and so left out: {', '.join(tables)}." if tables else ""
             raise DataError(
-                f"{info.root}: no {what} column {wanted}; numeric columns are {', '.join(flat) or 'none'}. Choose "
+                f"{info.root}: no {what} column {wanted}; numeric columns are {', '.join(flat) or 'none'}.{why} Choose "
                 f"observations with --obs-keys; an action is called 'action'."
             )
     rest = [
