@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deploy.control.rate import Pacer
 from deploy.online.arm_env import ArmEnv
 from deploy.teleop.device import END, FAILURE, REDO, SAVE, SUCCESS
 from deploy.teleop.open import Seat
@@ -68,7 +69,7 @@ class Sitting:
         self._collector, self._rest, self._seat, self._arm = collector, rest, seat, arm
         self._recording, self._plan, self._stop, self._say = recording, plan, stop, say
         self.kept, self.steps, self.ended = 0, 0, False
-        self._due = time.monotonic()
+        self._pacer = Pacer(plan.rate_hz, (), kept_ticks=1) if plan.rate_hz else None
 
     def run(self) -> None:
         """Until enough is kept, the person stops, or `stop` is set; then `ended` tells whether it came to an end.
@@ -124,8 +125,11 @@ class Sitting:
         number, since_success, success = self._collector.episode, 0, False
         self._say(f"episode {number}: go")
         self._seat.take_words()
-        self._due = time.monotonic()
+        if self._pacer is not None:
+            self._pacer.pause()
         while not self._stop.is_set():
+            if self._pacer is not None:
+                self._pacer.wait()
             rows, ended = self._collector.step(lambda _obs, _noise: self._rest, 0)
             self.steps += 1
             if self._recording is not None:
@@ -137,7 +141,6 @@ class Sitting:
             since_success += success
             if self._plan.after_success is not None and since_success > self._plan.after_success:
                 return "", number, success
-            self._pace()
         return "", number, success
 
     def _close(self, word: str, number: int, success: bool) -> None:
@@ -186,11 +189,6 @@ class Sitting:
         """Words while nothing is driven: the device is still read, for those of its buttons."""
         self._seat.poll()
         return self._seat.take_words()
-
-    def _pace(self) -> None:
-        if self._plan.rate_hz:
-            self._due = max(self._due + 1.0 / self._plan.rate_hz, time.monotonic() - 1.0 / self._plan.rate_hz)
-            time.sleep(max(0.0, self._due - time.monotonic()))
 
 
 def _label(word: str) -> Success | None:
