@@ -135,7 +135,7 @@ class ObservedStateEnv(Protocol):
 
 
 class GoalEnv(Protocol):
-    """An environment whose goal can be seen in an observation (Adroit)."""
+    """An environment whose goal can be seen in an observation (Adroit, the virtual arm)."""
 
     def goal_reached(self, obs: Array) -> NDArray[np.bool_]:
         """Where the goal is met, (T, S) -> (T,)."""
@@ -147,7 +147,7 @@ class GoalEnv(Protocol):
 
 
 class HindsightEnv(GoalEnv, Protocol):
-    """One whose goal varies, so that an episode can be told again with another (Adroit's pen)."""
+    """One whose goal varies, so that an episode can be told again with another (Adroit's pen, the virtual arm)."""
 
     def with_goal_reached(self, obs: Array, reached: Array) -> Array:
         """`obs`, (T, S), with the goal for which `reached`, (S,), is as it should be."""

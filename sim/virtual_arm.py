@@ -24,6 +24,7 @@ RATE_HZ = 50
 JOINTS = tuple(f"joint{i}" for i in range(1, 8))
 HOME = np.array([0.0, -0.5, 0.0, -2.2, 0.0, 1.8, 0.78])  # rad
 START_SPREAD = 0.15  # rad around HOME
+FAR = 0.5  # m, where progress towards the goal begins
 GOAL_LOW, GOAL_HIGH = np.array([0.35, -0.3, 0.2]), np.array([0.6, 0.3, 0.6])  # m, world
 
 Joints = NDArray[np.float64]
@@ -84,6 +85,21 @@ class VirtualArm(gym.Env[Array, Array]):
         distance = self._distance()
         return self._observe(), -distance, False, False, {"is_success": distance <= REACHED}
 
+    def goal_reached(self, obs: NDArray[Any]) -> NDArray[np.bool_]:
+        """Where the tool is within 3 cm of the goal, (T, S) -> (T,)."""
+        return self._away(obs) <= REACHED
+
+    def goal_progress(self, obs: NDArray[Any]) -> NDArray[np.float64]:
+        """How near it is, falling to 0 at a distance of 0.5 m, (T, S) -> (T,); 1 where the goal is reached."""
+        away = self._away(obs)
+        return np.where(away <= REACHED, 1.0, np.clip(1.0 - away / FAR, 0.0, 1.0))
+
+    def with_goal_reached(self, obs: Array, reached: Array) -> Array:
+        """`obs`, (T, S), with the goal where the tool is in `reached`, (S,)."""
+        obs = obs.copy()
+        obs[:, self.robot_spec.slice_of("goal_pos")] = reached[self.robot_spec.slice_of("tool_pos")]
+        return obs
+
     def joint_positions(self) -> Joints:
         """Joint positions, (7,), rad."""
         return self._data.qpos.copy()
@@ -110,6 +126,10 @@ class VirtualArm(gym.Env[Array, Array]):
 
     def _distance(self) -> float:
         return reach_distance(self._data.site_xpos[self._tool], self._goal)
+
+    def _away(self, obs: NDArray[Any]) -> NDArray[np.float64]:
+        see = self.robot_spec.slice_of
+        return np.linalg.norm(obs[:, see("tool_pos")].astype(np.float64) - obs[:, see("goal_pos")], axis=1)
 
     def _observe(self) -> Array:
         data = self._data

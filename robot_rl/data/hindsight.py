@@ -33,7 +33,7 @@ def goal_fn(env: Env | None) -> GoalFn:
         return change
     name = "no environment" if env is None else repr(env.spec.id if env.spec else type(env).__name__)
     raise ConfigError(
-        f"--hindsight needs an environment whose goal varies and is seen in an observation, such as AdroitHandPen-v1; "
+        f"--hindsight needs an environment whose goal varies and is seen in an observation, such as VirtualArm-v1; "
         f"there is {name}. Leave it at 0."
     )
 

@@ -112,9 +112,9 @@ def test_batches_hold_the_share_asked_for() -> None:
 # In an environment
 
 
-def pen_run(out: Path, **more: Any) -> FinetuneConfig:
+def run(out: Path, **more: Any) -> FinetuneConfig:
     options: dict[str, Any] = {
-        "env": "AdroitHandPen-v1", "episode_steps": 10, "steps": 40, "warmup": 10, "eval_every": 20, "eval_episodes": 1,
+        "env": "VirtualArm-v1", "episode_steps": 10, "steps": 40, "warmup": 10, "eval_every": 20, "eval_episodes": 1,
         "checkpoint_every": 10, "log_every": 10, "device": "cpu", "reward": "progress", "hindsight": 0.5,
         "agent": SACConfig(hidden=(16,), batch_size=8, critics=2),
     }  # fmt: skip
@@ -122,12 +122,11 @@ def pen_run(out: Path, **more: Any) -> FinetuneConfig:
 
 
 def test_a_resumed_run_tells_the_same_again(tmp_path: Path) -> None:
-    pytest.importorskip("gymnasium_robotics", reason="the extra adroit is not installed")
-    finetune(pen_run(tmp_path / "straight"), quiet=True)
-    finetune(pen_run(tmp_path / "halves", steps=20), quiet=True)
-    finetune(pen_run(tmp_path / "halves", resume=True), quiet=True)
+    finetune(run(tmp_path / "straight"), quiet=True)
+    finetune(run(tmp_path / "halves", steps=20), quiet=True)
+    finetune(run(tmp_path / "halves", resume=True), quiet=True)
     assert_same_run(tmp_path / "straight", tmp_path / "halves")
-    again = OnlineRun(pen_run(tmp_path / "halves", resume=True))
+    again = OnlineRun(run(tmp_path / "halves", resume=True))
     told = again.learner._hindsight
     again.close()
     assert told is not None
@@ -136,9 +135,9 @@ def test_a_resumed_run_tells_the_same_again(tmp_path: Path) -> None:
 
 def test_goals_that_cannot_be_changed_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--reward goal or progress"):
-        finetune(pen_run(tmp_path / "run", env="Pendulum-v1", reward="logged"), quiet=True)
+        finetune(run(tmp_path / "run", env="Pendulum-v1", reward="logged"), quiet=True)
+    with pytest.raises(ConfigError, match=r"--hindsight is 1.5"):
+        run(tmp_path / "run", hindsight=1.5)
     pytest.importorskip("gymnasium_robotics", reason="the extra adroit is not installed")
     with pytest.raises(ConfigError, match=r"goal varies.*there is 'AdroitHandDoor-v1'"):
-        finetune(pen_run(tmp_path / "run", env="AdroitHandDoor-v1"), quiet=True)
-    with pytest.raises(ConfigError, match=r"--hindsight is 1.5"):
-        pen_run(tmp_path / "run", hindsight=1.5)
+        finetune(run(tmp_path / "run", env="AdroitHandDoor-v1"), quiet=True)

@@ -1,5 +1,6 @@
 """Rewards that observations show: the same for logged and new data."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from robot_rl.data.reward import relabel, reward_fn
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import ConfigError
 
-pytest.importorskip("gymnasium_robotics", reason="the extra adroit is not installed")
+needs_adroit = pytest.mark.skipif(not find_spec("gymnasium_robotics"), reason="the extra adroit is not installed")
 
 
 def observation(env: Any, **entries: Any) -> np.ndarray:
@@ -21,6 +22,7 @@ def observation(env: Any, **entries: Any) -> np.ndarray:
     return obs[None]
 
 
+@needs_adroit
 def test_door_progress_is_the_share_of_the_angle() -> None:
     env = make_env("AdroitHandDoor-v1")
     goal, progress = reward_fn("goal", env), reward_fn("progress", env)
@@ -32,6 +34,7 @@ def test_door_progress_is_the_share_of_the_angle() -> None:
         assert goal(obs)[0] == (0.0 if angle >= 1.35 else -1.0)
 
 
+@needs_adroit
 def test_pen_progress_climbs_to_the_goal() -> None:
     env = make_env("AdroitHandPen-v1")
     progress = reward_fn("progress", env)
@@ -46,6 +49,28 @@ def test_pen_progress_climbs_to_the_goal() -> None:
     assert progress(observation(env, pen_direction=up, **far))[0] == -1.0
 
 
+def test_the_virtual_arm_progresses_from_half_a_metre_to_three_centimetres() -> None:
+    env = make_env("VirtualArm-v1")
+    goal, progress = reward_fn("goal", env), reward_fn("progress", env)
+    assert goal is not None
+    assert progress is not None
+    for away, expected in ((0.7, 0.0), (0.25, 0.5), (0.04, 0.92), (0.029, 1.0)):
+        obs = observation(env, tool_pos=(0.5, 0.0, 0.4), goal_pos=(0.5, away, 0.4))
+        assert progress(obs)[0] == pytest.approx(expected - 1.0, abs=1e-5)
+        assert goal(obs)[0] == (0.0 if away < 0.03 else -1.0)
+
+
+def test_the_virtual_arm_reaches_the_goal_that_it_is_given_in_hindsight() -> None:
+    env = make_env("VirtualArm-v1")
+    see, told = env_spec(env).slice_of, env.get_wrapper_attr("with_goal_reached")
+    obs = np.array([env.reset(seed=0)[0]] + [env.step(env.action_space.sample())[0] for _ in range(20)])
+    found = told(obs, obs[-1])
+    assert env.get_wrapper_attr("goal_reached")(found)[-1]
+    assert (found[:, see("goal_pos")] == obs[-1, see("tool_pos")]).all()
+    assert (np.delete(found, see("goal_pos"), 1) == np.delete(obs, see("goal_pos"), 1)).all()
+
+
+@needs_adroit
 def test_the_pen_meets_the_goal_that_it_is_given_in_hindsight() -> None:
     env = make_env("AdroitHandPen-v1")
     see, told = env_spec(env).slice_of, env.get_wrapper_attr("with_goal_reached")
@@ -61,6 +86,7 @@ def test_the_pen_meets_the_goal_that_it_is_given_in_hindsight() -> None:
     assert (found[:, same] == obs[:, same]).all()
 
 
+@needs_adroit
 def test_relabelled_rewards_are_those_of_where_a_step_led() -> None:
     env = make_env("AdroitHandDoor-v1")
     angles = (0.0, 1.0, 1.4, 1.4)
