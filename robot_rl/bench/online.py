@@ -27,6 +27,7 @@ from robot_rl.bench.machine import machine
 from robot_rl.config import from_mapping, load_yaml, parse, to_mapping
 from robot_rl.console import print_json
 from robot_rl.data.dataset import load_dataset
+from robot_rl.errors import DataError
 from robot_rl.evaluate import bootstrap_interval
 from robot_rl.run import read_metrics
 from robot_rl.transfer.plots import WEIGHT
@@ -37,7 +38,8 @@ import matplotlib.pyplot as plt
 DESCRIPTION = """Fine-tune every arm of a recipe with every seed, each from its own pretraining, and write
 OUT/results.json, OUT/results.md and OUT/results.png: success over interactions, the deepest fall below the
 starting point, and the interactions to each threshold (the first of three evaluations in a row at or above
-it; censored where there is none). Interrupted, it goes on with what is missing."""
+it; censored where there is none). Interrupted, it goes on with what is missing. `--report-only` tabulates what
+is there."""
 
 IN_A_ROW = 3
 
@@ -66,6 +68,7 @@ class OnlineBenchConfig:
     out: Path  # folder for runs and results
     env: str = ""  # Gymnasium id of the target in place of the recipe's
     jobs: int = 2  # processes at a time, one torch thread each
+    report_only: bool = False  # tabulate what is there instead of running what is missing
     json: bool = False  # the results as one JSON object on standard output
 
 
@@ -76,13 +79,12 @@ def main(argv: Sequence[str]) -> int:
     if config.env:
         recipe = replace(recipe, finetune=recipe.finetune | {"env": config.env})
     origin = "sources" if recipe.teachers else load_dataset(config.data).origin
-    lessons = {name: partial(_teach, config, recipe, name) for name in recipe.teachers}
-    run_jobs("teachers", lessons, at_once=config.jobs, quiet=config.json or not lessons)
-    jobs = {
-        f"{arm} seed {seed}": partial(_one, config, recipe, arm, seed) for seed in recipe.seeds for arm in recipe.arms
-    }
-    run_jobs(recipe.name, jobs, at_once=config.jobs, quiet=config.json)
-    arms = {arm: _summary(config, recipe, arm) for arm in recipe.arms}
+    if not config.report_only:
+        _run_all(config, recipe)
+    done = {arm: [s for s in recipe.seeds if (_folder(config, arm, s) / "done.json").is_file()] for arm in recipe.arms}
+    if not any(done.values()):
+        raise DataError(f"{config.out} holds no finished run of '{recipe.name}'. Leave out --report-only.")
+    arms = {arm: _summary(config, recipe, arm, seeds) for arm, seeds in done.items() if seeds}
     result = {"recipe": to_mapping(recipe), "data": Path(origin).name, "machine": machine(), "arms": arms}
     (config.out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
     (config.out / "results.md").write_text(_markdown(recipe, result))
@@ -95,6 +97,20 @@ def main(argv: Sequence[str]) -> int:
             table.add_row(*row)
         Console(highlight=False).print(table)
     return 0
+
+
+def _run_all(config: OnlineBenchConfig, recipe: OnlineRecipe) -> None:
+    """Teachers first, because arms share them; then all arms of a seed at a time."""
+    lessons = {name: partial(_teach, config, recipe, name) for name in recipe.teachers}
+    run_jobs("teachers", lessons, at_once=config.jobs, quiet=config.json or not lessons)
+    jobs = {
+        f"{arm} seed {seed}": partial(_one, config, recipe, arm, seed) for seed in recipe.seeds for arm in recipe.arms
+    }
+    run_jobs(recipe.name, jobs, at_once=config.jobs, quiet=config.json)
+
+
+def _folder(config: OnlineBenchConfig, arm: str, seed: int) -> Path:
+    return config.out / arm / f"seed{seed}"
 
 
 def _teach(config: OnlineBenchConfig, recipe: OnlineRecipe, name: str) -> None:
@@ -121,7 +137,7 @@ def _teacher_of(config: OnlineBenchConfig, name: str) -> Path:
 
 def _one(config: OnlineBenchConfig, recipe: OnlineRecipe, arm: str, seed: int) -> None:
     """Pretrain and fine-tune one (arm, seed), unless that is done already."""
-    folder = config.out / arm / f"seed{seed}"
+    folder = _folder(config, arm, seed)
     if (folder / "done.json").is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -151,16 +167,18 @@ def _run(words: list[str], folder: Path, out: Path, settings: dict[str, Any]) ->
     robot_rl([*words, "--config", str(file)])
 
 
-def _summary(config: OnlineBenchConfig, recipe: OnlineRecipe, arm: str) -> dict[str, Any]:
+def _summary(config: OnlineBenchConfig, recipe: OnlineRecipe, arm: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """Of the arm's finished `seeds`."""
     curves: list[list[float]] = []
     steps: list[int] = []
-    for seed in recipe.seeds:
-        rows = [r for r in read_metrics(config.out / arm / f"seed{seed}" / "run") if "eval/success" in r]
+    for seed in seeds:
+        rows = [r for r in read_metrics(_folder(config, arm, seed) / "run") if "eval/success" in r]
         steps = [int(r["step"]) for r in rows]
         curves.append([r["eval/success"] for r in rows])
     table = np.asarray(curves)  # (seeds, evaluations)
     mean = table.mean(0)
     return {
+        "seeds": list(seeds),
         "steps": steps,
         "success_by_seed": table.tolist(),
         "success": mean.tolist(),
@@ -173,18 +191,16 @@ def _summary(config: OnlineBenchConfig, recipe: OnlineRecipe, arm: str) -> dict[
         "interactions_to": {
             f"{level:.0%}": [interactions_to(steps, curve, level) for curve in curves] for level in recipe.thresholds
         },
-        "weights": _weights(config, recipe, arm),
-        "seconds": [
-            json.loads((config.out / arm / f"seed{s}" / "done.json").read_text())["seconds"] for s in recipe.seeds
-        ],
+        "weights": _weights(config, arm, seeds),
+        "seconds": [json.loads((_folder(config, arm, s) / "done.json").read_text())["seconds"] for s in seeds],
     }
 
 
-def _weights(config: OnlineBenchConfig, recipe: OnlineRecipe, arm: str) -> dict[str, list[float]]:
-    """Mean weight of each source over the first and the last tenth of the run, over all seeds; empty without any."""
+def _weights(config: OnlineBenchConfig, arm: str, seeds: Sequence[int]) -> dict[str, list[float]]:
+    """Mean weight of each source over the first and the last tenth of the run, over `seeds`; empty without any."""
     found: dict[str, list[list[float]]] = {}
-    for seed in recipe.seeds:
-        rows = [r for r in read_metrics(config.out / arm / f"seed{seed}" / "run") if any(map(_is_weight, r))]
+    for seed in seeds:
+        rows = [r for r in read_metrics(_folder(config, arm, seed) / "run") if any(map(_is_weight, r))]
         part = max(1, len(rows) // 10)
         for name in filter(_is_weight, rows[-1] if rows else {}):
             ends = [float(np.mean([row[name] for row in piece])) for piece in (rows[:part], rows[-part:])]
@@ -207,7 +223,7 @@ def interactions_to(steps: Sequence[int], curve: Sequence[float], level: float) 
 
 def _columns(recipe: OnlineRecipe) -> list[str]:
     return [
-        "arm", "start", "end", "best mean", "deepest fall of the mean",
+        "arm", "seeds", "start", "end", "best mean", "deepest fall of the mean", "of a seed",
         *(f"interactions to {level:.0%}, by seed" for level in recipe.thresholds), "minutes",
     ]  # fmt: skip
 
@@ -223,10 +239,12 @@ def _rows(recipe: OnlineRecipe, arms: dict[str, Any]) -> list[list[str]]:
         rows.append(
             [
                 name,
+                ", ".join(map(str, arm["seeds"])),
                 f"{arm['start']:.1%}",
                 f"{arm['end']:.1%} [{low:.1%}, {high:.1%}]",
                 f"{arm['best']:.1%}",
                 f"{arm['deepest_fall_of_the_mean']:.1%}",
+                f"{max(arm['deepest_fall_by_seed']):.1%}",
                 *reached,
                 f"{np.mean(arm['seconds']) / 60:.0f}",
             ]
@@ -236,10 +254,14 @@ def _rows(recipe: OnlineRecipe, arms: dict[str, Any]) -> list[list[str]]:
 
 def _markdown(recipe: OnlineRecipe, result: dict[str, Any]) -> str:
     columns = _columns(recipe)
+    runs = sum(len(arm["seeds"]) for arm in result["arms"].values())
+    wanted = len(recipe.arms) * len(recipe.seeds)
     lines = [
-        f"# {recipe.name}", "", recipe.about, "",
-        f"{len(recipe.seeds)} seeds, {recipe.finetune.get('eval_episodes', 20)} episodes an evaluation; intervals are "
-        f"95 % bootstraps over seeds. Data: {result['data']}. Machine: {result['machine']}.",
+        f"# {recipe.name}", "",
+        *([f"**Partial: {runs} of {wanted} runs are finished.**", ""] if runs < wanted else []),
+        recipe.about, "",
+        f"{recipe.finetune.get('eval_episodes', 20)} episodes an evaluation; intervals are 95 % bootstraps over an "
+        f"arm's seeds. Data: {result['data']}. Machine: {result['machine']}.",
         "",
         "| " + " | ".join(columns) + " |",
         "|" + "---|" * len(columns),

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
 import yaml
 
 from robot_rl.bench.online import main
+from robot_rl.errors import DataError
 from tests.transfer.conftest import write_sources
 
 MODEL = {"deter": 8, "stoch": 4, "hidden": 8, "embed": 8, "layers": [8]}
@@ -48,3 +50,13 @@ def test_teachers_are_trained_first_and_the_sources_named_with_their_weights(tmp
     assert told["steps"] == [0, 10]
     assert set(told["weights"]) == {"up", "VirtualArm"}
     assert "up 0." in (tmp_path / "out/results.md").read_text()
+
+    recipe["seeds"] = [1, 0]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert main([*words, "--report-only"]) == 0
+    report = (tmp_path / "out/results.md").read_text()
+    assert "Partial: 1 of 2 runs" in report
+    assert json.loads((tmp_path / "out/results.json").read_text())["arms"]["taught"]["seeds"] == [0]
+    words[words.index("--out") + 1] = str(tmp_path / "empty")
+    with pytest.raises(DataError, match=r"holds no finished run of 'toy'\. Leave out --report-only"):
+        main([*words, "--report-only"])
