@@ -8,6 +8,8 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
+LOOK_S = 0.5  # between two looks at whether the parent lives
+
 
 @contextmanager
 def interrupt_sets(stop: threading.Event) -> Generator[None]:
@@ -27,12 +29,12 @@ def interrupt_sets(stop: threading.Event) -> Generator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def orphaned_sets(stop: threading.Event, parent: int, *, every_s: float = 0.5) -> None:
+def orphaned_sets(stop: threading.Event, parent: int) -> None:
     """From now on `stop` is set once `parent`, the process that started this one, is gone, however it ended."""
 
     def look() -> None:
         while os.getppid() == parent:
-            if stop.wait(every_s):
+            if stop.wait(LOOK_S):
                 return
         stop.set()
 

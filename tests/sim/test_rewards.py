@@ -22,6 +22,14 @@ def observation(env: Any, **entries: Any) -> np.ndarray:
     return obs[None]
 
 
+def told_again(env: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Observations of random actions, and the same with the goal that the last one meets, (T, S) each."""
+    obs = np.array([env.reset(seed=0)[0]] + [env.step(env.action_space.sample())[0] for _ in range(20)])
+    found = env.get_wrapper_attr("with_goal_reached")(obs, obs[-1])
+    assert env.get_wrapper_attr("goal_reached")(found)[-1]
+    return obs, found
+
+
 @needs_adroit
 def test_door_progress_is_the_share_of_the_angle() -> None:
     env = make_env("AdroitHandDoor-v1")
@@ -62,10 +70,8 @@ def test_the_virtual_arm_progresses_from_half_a_metre_to_three_centimetres() -> 
 
 def test_the_virtual_arm_reaches_the_goal_that_it_is_given_in_hindsight() -> None:
     env = make_env("VirtualArm-v1")
-    see, told = env_spec(env).slice_of, env.get_wrapper_attr("with_goal_reached")
-    obs = np.array([env.reset(seed=0)[0]] + [env.step(env.action_space.sample())[0] for _ in range(20)])
-    found = told(obs, obs[-1])
-    assert env.get_wrapper_attr("goal_reached")(found)[-1]
+    see = env_spec(env).slice_of
+    obs, found = told_again(env)
     assert (found[:, see("goal_pos")] == obs[-1, see("tool_pos")]).all()
     assert (np.delete(found, see("goal_pos"), 1) == np.delete(obs, see("goal_pos"), 1)).all()
 
@@ -73,10 +79,8 @@ def test_the_virtual_arm_reaches_the_goal_that_it_is_given_in_hindsight() -> Non
 @needs_adroit
 def test_the_pen_meets_the_goal_that_it_is_given_in_hindsight() -> None:
     env = make_env("AdroitHandPen-v1")
-    see, told = env_spec(env).slice_of, env.get_wrapper_attr("with_goal_reached")
-    obs = np.array([env.reset(seed=0)[0]] + [env.step(env.action_space.sample())[0] for _ in range(20)])
-    found = told(obs, obs[-1])
-    assert env.get_wrapper_attr("goal_reached")(found)[-1]
+    see = env_spec(env).slice_of
+    obs, found = told_again(env)
     assert (found[:, see("target_direction")] == obs[-1, see("pen_direction")]).all()
     for side in (obs, found):  # upstream's own rule
         error = side[:, see("pen_direction")] - side[:, see("target_direction")]
