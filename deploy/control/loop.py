@@ -136,14 +136,15 @@ class Loop:
     def rehearse(self) -> None:
         """The parts of a tick that have no effect, shortly before it: what they touch is in the caches then.
 
-        A physical arm is not read here: where its vendor's loop has ended, that may block.
+        The part that comes first is rehearsed last, while the caches still hold it. A physical arm is not read here:
+        where its vendor's loop has ended, that may block.
         """
-        if self.simulator is not None:
-            self.arm.read()
         if self.seen is not None:
             self.supervisor.rehearse(*self.seen, time.monotonic())
         if self.rehearses_policy:
             self.policy.warm_up()
+        if self.simulator is not None:
+            self.arm.read()
 
     def tick_hangs(self, silence_s: float) -> None:
         """In the watchdog's thread: the tick cannot hold the arm, so this does."""

@@ -94,14 +94,13 @@ class Pacer:
         now = self._clock()
         if self.ticks == 0:
             self._origin = now
-        since, deadline = self._wait_for_grid(now) if self.paced else (now - self._origin, 0)
         index = self.ticks % len(self._log)
-        self._row = row = self._log[index]
-        row[2:] = np.nan
-        row[0], row[1] = since, deadline
+        self._row = row = self._log[index]  # touched before the wait: it is memory that was not used for long
+        row[:] = np.nan
         self._fresh[index] = self._resumed
-        self._resumed = False
         self._phase = 2
+        row[0], row[1] = self._wait_for_grid(now) if self.paced else (now - self._origin, 0)
+        self._resumed = False
         self.ticks += 1
 
     def mark(self) -> None:
