@@ -1,4 +1,4 @@
-"""Logs of named quality for the locomotion tasks, made by this project's own TD3 from a seed.
+"""Logs of named quality, made by this project's own agents from a seed: TD3, or DQN where actions are discrete.
 
 D4RL's names (Fu et al. 2020, arXiv 2004.07219), D4RL's normalised score, our own agents:
 
@@ -10,7 +10,7 @@ D4RL's names (Fu et al. 2020, arXiv 2004.07219), D4RL's normalised score, our ow
 
 The best agent, because TD3 on Hopper and Walker2d often falls back; how good it is stands in recipe.json.
 
-Same options and seed, same logs: TD3 runs in one process with one torch thread, one update a step.
+Same options and seed, same logs: training runs in one process with one torch thread, one update a step.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from robot_rl.algorithms.agent import Agent
+from robot_rl.algorithms.dqn import DQNConfig
 from robot_rl.algorithms.registry import build_agent
 from robot_rl.algorithms.td3_bc import TD3BCConfig
 from robot_rl.data.episode import Episode
@@ -34,21 +35,23 @@ from robot_rl.evaluate import ActFn, act_with, rollout
 from robot_rl.spec import Array
 
 Quality = Literal["random", "medium-replay", "medium", "expert", "medium-expert"]
-SCORES = {  # D4RL's returns of a random and an expert policy; on -v5 they are indicative
+SCORES = {  # returns of a random and an expert policy: D4RL's, which on -v5 are indicative, then our own
     "HalfCheetah-v5": (-280.178953, 12135.0),
     "Hopper-v5": (-20.272305, 3234.3),
     "Walker2d-v5": (1.629008, 4592.3),
+    "Acrobot-v1": (-500.0, -80.0),
+    "CartPole-v1": (20.0, 500.0),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class TD3Plan:
+class TrainingPlan:
     """Online training of the agent behind the logs."""
 
-    env: str = "HalfCheetah-v5"  # or Hopper-v5, Walker2d-v5
+    env: str = "HalfCheetah-v5"  # or Hopper-v5, Walker2d-v5, Acrobot-v1, CartPole-v1
     steps: int = 300_000  # environment steps, and about as many updates
     random_steps: int = 10_000  # steps of random actions before the first update
-    noise: float = 0.1  # std of exploration noise, share of the action range
+    noise: float = 0.1  # std of exploration noise, share of the action range; discrete: chance of a random action
     medium: float = 40.0  # normalised score at which "medium" is taken
     expert: float | None = None  # normalised score that ends training before `steps`
     eval_every: int = 5_000  # steps between evaluations of 5 episodes
@@ -79,13 +82,13 @@ class Trained:
 
 
 def normalised_score(env_id: str, return_: float) -> float:
-    """D4RL's score: 0 for a random, 100 for an expert policy."""
+    """D4RL's kind of score: 0 for a random, 100 for an expert policy."""
     low, high = SCORES[env_id]
     return 100 * (return_ - low) / (high - low)
 
 
-def train(plan: TD3Plan, on_step: Callable[[int, float], None]) -> Trained:
-    """Train TD3 from scratch.
+def train(plan: TrainingPlan, on_step: Callable[[int, float], None]) -> Trained:
+    """Train TD3, or DQN, from scratch.
 
     Args:
         plan: What and how long.
@@ -103,7 +106,7 @@ def train(plan: TD3Plan, on_step: Callable[[int, float], None]) -> Trained:
     env, probe = make_env(plan.env), make_env(plan.env)
     spec = env_spec(env)
     stats = ObservationStats(np.zeros(spec.obs_dim, np.float32), np.ones(spec.obs_dim, np.float32))
-    config = TD3BCConfig(bc_weight=0.0)
+    config = DQNConfig() if spec.control == "discrete" else TD3BCConfig(bc_weight=0.0)
     agent, medium, expert = (build_agent(config, spec, stats, seed=plan.seed) for _ in range(3))
     replay = Replay(spec, plan.steps)
     sampler = torch.Generator().manual_seed(plan.seed)
@@ -135,7 +138,7 @@ def train(plan: TD3Plan, on_step: Callable[[int, float], None]) -> Trained:
     return found
 
 
-def make_logs(plan: TD3Plan, trained: Trained | None, quality: Quality, transitions: int) -> list[Episode]:
+def make_logs(plan: TrainingPlan, trained: Trained | None, quality: Quality, transitions: int) -> list[Episode]:
     """Episodes of `quality`, together exactly `transitions` long; the last is cut to fit.
 
     Without training there are "random" logs alone, and those of any environment.
@@ -163,7 +166,7 @@ def make_logs(plan: TD3Plan, trained: Trained | None, quality: Quality, transiti
     return _cut(_episodes(env, act, seed=plan.seed + 20_000_000), transitions, quality)
 
 
-def _exploring(agent: Agent, env: Env, plan: TD3Plan) -> ActFn:
+def _exploring(agent: Agent, env: Env, plan: TrainingPlan) -> ActFn:
     rng = np.random.default_rng(plan.seed)
     uniform, noisy = _uniform(env, rng), _noisy(act_with(agent.policy), env, plan.noise, rng)
     taken = 0
@@ -184,6 +187,9 @@ def _uniform(env: Env, rng: np.random.Generator) -> ActFn:
 
 
 def _noisy(act: ActFn, env: Env, noise: float, rng: np.random.Generator) -> ActFn:
+    if env_spec(env).control == "discrete":
+        uniform = _uniform(env, rng)
+        return lambda obs: uniform(obs) if rng.random() < noise else act(obs)
     low, high = _bounds(env)
     scale = noise * (high - low) / 2
     return lambda obs: np.clip(act(obs) + rng.normal(size=low.shape) * scale, low, high).astype(np.float32)

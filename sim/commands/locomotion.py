@@ -1,4 +1,4 @@
-"""`robot-rl locomotion`: logs of named quality for HalfCheetah, Hopper and Walker2d."""
+"""`robot-rl locomotion`: logs of named quality for HalfCheetah, Hopper, Walker2d and two discrete tasks."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from robot_rl.data.dataset import write_dataset
 from robot_rl.data.durable import require_new
 from robot_rl.data.episode import Episode, feed
 from robot_rl.envs import env_spec, make_env
-from sim.locomotion_logs import SCORES, Quality, TD3Plan, Trained, make_logs, normalised_score, train
+from sim.locomotion_logs import SCORES, Quality, TrainingPlan, Trained, make_logs, normalised_score, train
 
-DESCRIPTION = """Train TD3 from a seed and write logs of named quality: one dataset folder each under --out.
+DESCRIPTION = """Train an agent from a seed, TD3 or DQN, and write logs of named quality: one dataset folder each
+under --out.
 
     robot-rl locomotion --plan.env HalfCheetah-v5 --out data/halfcheetah --transitions 10000
 
 Training takes about a quarter of an hour per 100,000 steps on one core; `--qualities random` needs none and
-takes any environment. The same options and seed make the same
-logs; recipe.json keeps the options, the learning curve and the SHA-256 of every log."""
+takes any environment. The same options and seed make the same logs; recipe.json keeps the options, the
+learning curve and the SHA-256 of every log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class LocomotionConfig:
     """Make logs of named quality."""
 
     out: Path  # folder for the datasets; must not exist
-    plan: TD3Plan = field(default_factory=TD3Plan)  # the agent's training
+    plan: TrainingPlan = field(default_factory=TrainingPlan)  # the agent's training
     transitions: int = 10_000  # in each log
     qualities: tuple[Quality, ...] = field(default=("random", "medium-replay", "medium-expert"))  # which logs
     json: bool = False  # print recipe.json instead of a table
@@ -75,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _trained(config: LocomotionConfig) -> Trained:
     with progress_bar(hidden=config.json) as bar:
-        task = bar.add_task("TD3", total=config.plan.steps, note="")
+        task = bar.add_task(config.plan.env, total=config.plan.steps, note="")
         return train(config.plan, lambda step, score: bar.update(task, completed=step, note=f"score {score:.1f}"))
 
 

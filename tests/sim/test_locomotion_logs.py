@@ -9,9 +9,9 @@ from robot_rl.cli import main
 from robot_rl.data.dataset import load_dataset
 from robot_rl.errors import ConfigError
 from sim.commands.locomotion import digest
-from sim.locomotion_logs import TD3Plan, make_logs, normalised_score, train
+from sim.locomotion_logs import TrainingPlan, make_logs, normalised_score, train
 
-PLAN = TD3Plan(env="Hopper-v5", steps=260, random_steps=150, eval_every=200, medium=1000.0, seed=3)
+PLAN = TrainingPlan(env="Hopper-v5", steps=260, random_steps=150, eval_every=200, medium=1000.0, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_scores_are_d4rls() -> None:
 
 def test_unknown_tasks_are_refused() -> None:
     with pytest.raises(ConfigError, match="Known: HalfCheetah-v5"):
-        train(TD3Plan(env="Ant-v5"), lambda step, score: None)
+        train(TrainingPlan(env="Ant-v5"), lambda step, score: None)
 
 
 def test_random_logs_need_no_training_and_take_any_environment(tmp_path: Path) -> None:
