@@ -17,7 +17,7 @@ from robot_rl.data.dataset import write_dataset
 from robot_rl.data.durable import require_new
 from robot_rl.data.episode import Episode, feed
 from robot_rl.envs import env_spec, make_env
-from sim.locomotion_logs import SCORES, Quality, TrainingPlan, Trained, make_logs, normalised_score, train
+from sim.locomotion_logs import SCORES, Quality, Trained, TrainingPlan, make_logs, normalised_score, train
 
 DESCRIPTION = """Train an agent from a seed, TD3 or DQN, and write logs of named quality: one dataset folder each
 under --out.

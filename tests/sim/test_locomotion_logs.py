@@ -1,13 +1,17 @@
 """Logs of named quality: exact length, right ends, and the same from the same seed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from robot_rl.algorithms.dqn import DQN
 from robot_rl.cli import main
 from robot_rl.data.dataset import load_dataset
 from robot_rl.errors import ConfigError
+from robot_rl.evaluate import act_with
 from sim.commands.locomotion import digest
 from sim.locomotion_logs import TrainingPlan, make_logs, normalised_score, train
 
@@ -68,3 +72,16 @@ def test_random_logs_need_no_training_and_take_any_environment(tmp_path: Path) -
     assert {float(a) for e in dataset for a in e.actions[:, 0]} == {0.0, 1.0}
     with pytest.raises(ConfigError, match="'medium' logs need a trained agent"):
         make_logs(PLAN, None, "medium", 10)
+
+
+def test_a_discrete_task_gets_logs_by_a_dqn_whose_noise_are_random_choices() -> None:
+    plan = TrainingPlan(env="CartPole-v1", steps=260, random_steps=150, eval_every=200, medium=1000.0, seed=3)
+    trained = train(plan, lambda step, score: None)
+    assert isinstance(trained.medium, DQN)
+    greedy, wild = (make_logs(replace(plan, noise=noise), trained, "medium", 400) for noise in (0.0, 1.0))
+    act = act_with(trained.medium.policy)
+    for log, alike in ((greedy, True), (wild, False)):
+        actions = np.concatenate([e.actions[:, 0] for e in log])
+        wanted = np.array([act(obs.copy())[0] for e in log for obs in e.observations[:-1]])
+        assert set(actions.tolist()) <= {0.0, 1.0}
+        assert bool((actions == wanted).all()) == alike
