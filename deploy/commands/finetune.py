@@ -37,9 +37,10 @@ DESCRIPTION = """Fine-tune a policy online, on this machine:
 `robot-rl finetune awac|iql|sac|td3-bc --start RUN --out RUN2`, or, from the logs of other tasks,
 `robot-rl finetune latent-sac|dreamer --transfer TEACHER --env ID --out RUN`.
 
-Starts a learner and --actors processes that step the environment and never wait for it; with --in-turns,
-environment and learner take turns in one process, with exactly --utd updates an interaction and results that
-repeat to the last bit. `robot-rl learner` and `robot-rl actor` start the ends apart.
+Starts a learner and --actors processes that step the environment beside it; a simulator pauses where it is
+--max-lead interactions ahead of the updates, an arm never does. With --in-turns, environment and learner take
+turns in one process, with exactly --utd updates an interaction and results that repeat to the last bit.
+`robot-rl learner` and `robot-rl actor` start the ends apart.
 
 --start takes a pretrained run: with the same learner everything is carried over, with another one its actor.
 Without it, sac with --data is RLPD. Logged data stay in every batch (--offline-share). At first the policy
@@ -60,6 +61,7 @@ class FinetuneCommand(LearnerConfig):
     socket: Path | None = None  # with --arm: Unix socket for `robot-rl operator`
     teleop: Handheld | None = None  # with which a person takes over from the first actor's policy
     in_turns: bool = False  # no actors: environment and learner take turns, reproducibly
+    max_lead: int = 1_000  # interactions that simulators may be ahead of the updates, then they pause; 0: any number
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,6 +90,8 @@ def main(argv: Sequence[str]) -> int:
     )
     if config.arm:
         config = replace(config, eval_episodes=0)
+    if config.arm or config.teleop:  # an arm's time, and a person's, is dearer than the learner's
+        config = replace(config, max_lead=0)
     console = Console(highlight=False)
     if config.in_turns:
         print_results(console, config, finetune(config), done=True)

@@ -1,4 +1,7 @@
-"""The learner process: takes what actors deliver, updates, publishes weights; never makes an actor wait.
+"""The learner process: takes what actors deliver, updates, publishes weights.
+
+No actor waits for it, unless `max_lead` says how far they may be ahead: a fast simulator would collect a whole
+run with the policy it began with.
 
 Transitions are in the run's replay log before they are acknowledged, so that a killed learner resumes from
 its last checkpoint and takes up every transition that arrived since.
@@ -17,6 +20,7 @@ from deploy.bridge.messages import EpisodeEnd
 from deploy.bridge.peers import ActorStatus
 from deploy.network.address import DEFAULT_ADDRESS
 from deploy.network.keys import DEFAULT_FOLDER
+from deploy.online.lead import Lead
 from deploy.online.weights import WeightExporter
 from robot_rl.algorithms.agent import Metrics
 from robot_rl.errors import BridgeError, ConfigError
@@ -35,11 +39,14 @@ class LearnerConfig(FinetuneConfig):
     key: str = ""  # name of this learner's key pair from `robot-rl keys new`; empty on loopback
     keys: Path = DEFAULT_FOLDER  # folder of keys
     publish_every: float = 1.0  # least time between two versions of the weights, s
+    max_lead: int = 0  # interactions that actors may be ahead of the updates, then they pause; 0: any number
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.publish_every <= 0:
             raise ConfigError(f"--publish-every is {self.publish_every:g} s; it must be above 0.")
+        if self.max_lead < 0:
+            raise ConfigError(f"--max-lead is {self.max_lead}; it must be 0 (no limit) or more.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +118,7 @@ class _Loop:
         self.metrics: Metrics = {}
         self.rate, self.counted = 0.0, (time.monotonic(), run.learner.done)
         self.logged = self.evaluated = run.learner.interactions
+        self.lead = Lead(config.max_lead)
 
     def run_until(self, stop: threading.Event) -> dict[str, float]:
         run, learner = self.run, self.run.learner
@@ -119,8 +127,9 @@ class _Loop:
         self.publish()
         if run.state is None:
             self.evaluate()
-        while not run.finished and not stop.is_set():
+        while not self.finished and not stop.is_set():
             took = self.take()
+            self.hold_back()
             if learner.owed > 0:
                 self.metrics = learner.update()
             elif not took:
@@ -133,6 +142,20 @@ class _Loop:
         if run.finished:
             self.say_goodbye()
         return run.results
+
+    @property
+    def finished(self) -> bool:
+        """Whether all interactions were taken and, where actors keep to a lead, all updates made."""
+        return self.run.finished and (not self.lead.most or self.run.learner.owed <= 0)
+
+    def hold_back(self) -> None:
+        """Let actors pause or go on."""
+        learner, was = self.run.learner, self.lead.pausing
+        ahead = len(self.run.log) - learner.interactions + learner.owed / self.config.utd
+        if self.lead.too_long(ahead) and not was:
+            self.hub.pause("training catches up")
+        elif was and not self.lead.pausing:
+            self.hub.resume()
 
     def take(self) -> int:
         """Move new transitions into training; how many."""
@@ -172,7 +195,11 @@ class _Loop:
 
     def evaluate(self) -> None:
         self.refresh("evaluating")
+        if self.lead.most:
+            self.hub.pause("evaluating")
         self.run.evaluate()
+        if self.lead.most and not self.lead.pausing:
+            self.hub.resume()
 
     def refresh(self, doing: str) -> None:
         self.watch()

@@ -16,6 +16,7 @@ import torch
 
 from deploy.bundle.policy import Policy
 from deploy.online.actor import act
+from deploy.online.lead import Lead
 from deploy.online.weights import WeightExporter
 from robot_rl.algorithms.awac import AWACConfig
 from robot_rl.algorithms.iql import IQLConfig
@@ -71,6 +72,14 @@ def test_a_policy_whose_numbers_are_not_in_the_graph_is_not_sent(monkeypatch: py
     agent = build_agent(CONFIGS[0], make_spec(), observation_stats(make_episodes()))
     with pytest.raises(ParityError, match=r"lacks actor\.log_std"):
         WeightExporter(agent, "made", "run")
+
+
+def test_a_lead_is_ended_at_the_limit_and_begun_again_at_half_of_it() -> None:
+    lead = Lead(100)
+    assert [lead.too_long(ahead) for ahead in (0, 100, 101, 80, 51, 50, 80, 100, 2000)] == [
+        False, False, True, True, True, False, False, False, True,
+    ]  # fmt: skip
+    assert not Lead(0).too_long(1e9)
 
 
 # One actor's loop, without a learner
@@ -164,7 +173,7 @@ def test_one_command_fine_tunes_with_actors(tmp_path: Path) -> None:
     assert (np.diff(rows["policy_version"].astype(int)) >= 0).all()
     progress = load_agent(out)[1]
     assert int(progress["interactions"]) == 400
-    assert 0 < load_agent(out)[0].updates <= 350
+    assert load_agent(out)[0].updates == 350  # as many as asked, though the simulator is faster
     assert (out / "learning_curve.png").is_file()
 
 
