@@ -11,7 +11,7 @@ NONE: tuple[Finding, ...] = ()
 
 
 def alarms(station: Station, supervisor: Supervisor, pacer: Pacer, now_s: float) -> tuple[Finding, ...]:
-    """Causes to hold for this tick; stops are latched here.
+    """Causes to hold for this tick; stops are latched here, and a word to arm is forgotten where nothing is stopped.
 
     Args:
         station: The operator's.
@@ -24,6 +24,8 @@ def alarms(station: Station, supervisor: Supervisor, pacer: Pacer, now_s: float)
         supervisor.stop(Reason.ESTOP, station.stop_cause)
     if station.ending.is_set():
         supervisor.stop(Reason.OPERATOR, "Ctrl-C")
+    if not supervisor.stopped:
+        station.wants_arm = False  # said while nothing was stopped: it must not release a stop yet to come
     missed = pacer.skipped
     silent = limits.operator_timeout_s > 0 and station.silence_s(now_s) > limits.operator_timeout_s
     if not silent and not missed:

@@ -50,6 +50,7 @@ class Loop:
     successes: list[bool | None] = field(default_factory=list[bool | None])
     seen: tuple[ArmState, NDArray[Any]] | None = None
     rehearses_policy: bool = True
+    refusal: str = ""  # why the arm was not armed again when the operator said so last
 
     def __post_init__(self) -> None:
         limits = self.supervisor.limits
@@ -163,21 +164,21 @@ class Loop:
         ending = self.station.ending.is_set()
         if ending or not self.plan.wait_for_arm:
             return Ending.OPERATOR if ending else Ending.STOPPED
-        self.station.status = f"stopped: {self.supervisor.stopped[0]}"
+        self.station.status = f"stopped: {self.supervisor.stopped[0]}{self.refusal}"
         if self.station.wants_arm:
             self.arm_again()
         return None
 
     def arm_again(self) -> None:
         """Release a latched stop where the arm is fit for it; else stay stopped and say why."""
-        self.station.wants_arm = False
+        self.station.released()  # before the arm is looked at: a stop pressed from here on counts
         try:
             self.supervisor.arm(self.arm.read(), time.monotonic())
         except LimitError as error:
-            self.station.status = str(error)
+            self.refusal = f". {error}"
             return
+        self.refusal = ""
         self.begin_anew()
-        self.station.released()
         self.station.status = "running"
 
     def begin_anew(self) -> None:

@@ -138,6 +138,7 @@ class ArmEnv(gym.Env[Array, Array]):
             if self.supervisor.stopped or (self._sim is not None and self._sim.over):
                 break
         assert decision is not None  # noqa: S101 - there is at least one command
+        self.station.ready = False  # said while an episode ran: nobody can have set the next one's scene
         executed = decision.command.astype(np.float32)
         info: dict[str, Any] = {"executed_action": executed, "verdict": decision.verdict.value}
         if self.supervisor.stopped:
@@ -159,7 +160,7 @@ class ArmEnv(gym.Env[Array, Array]):
         if self._held:
             return
         self._held = True
-        if self._sim is None and not self.supervisor.stopped:
+        if self._sim is None and not self.supervisor.stopped and self.supervisor.standing is not None:
             self._paused = True
             self.supervisor.stop(Reason.OPERATOR, "pause")
             self._brake()

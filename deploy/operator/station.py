@@ -54,7 +54,7 @@ class Station:
         self.beat()
 
     def released(self) -> None:
-        """The loop armed again."""
+        """The word to arm is being followed: whoever does so says it first, so that no later stop is forgotten."""
         self.stop_cause, self.wants_arm = "", False
 
     def go(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deploy.arms.arm import ArmState
 from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm
 from deploy.bundle.contract import Contract
@@ -115,6 +116,85 @@ def test_an_armed_again_stop_goes_on_and_an_unfit_arm_stays_stopped(bundle: Bund
     assert set(verdicts[55:119]) == {Verdict.STOPPED}
     assert Verdict.STOPPED not in verdicts[122:]
     assert station.status == "running"
+
+
+class Moved:
+    """An arm whose measurements somebody changes."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner, self.change = inner, lambda state: state
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def read(self) -> Any:
+        return self.change(self.inner.read())
+
+
+def moving(state: ArmState) -> ArmState:
+    return replace(state, dq=np.full(7, 0.5))
+
+
+def test_a_refused_word_to_arm_says_why_for_as_long_as_it_holds(bundle: Bundle, arm: Any) -> None:
+    station, said, turned = Station(), list[str](), Moved(arm)
+
+    def act(*heard: Any) -> None:
+        said.append(station.status)
+        match len(said):
+            case 50:
+                station.press("key")
+            case 100:
+                turned.change = moving  # somebody guides it by hand
+                station.ask_to_arm()
+            case 110:
+                turned.change = lambda state: state
+                station.ask_to_arm()
+            case _:
+                pass
+
+    report = drive(bundle, turned, station, act, wait_for_arm=True, ticks=150)
+    assert report.ending is Ending.DURATION
+    assert said[99] == "stopped: emergency stop (key)"
+    assert all("(key). The arm cannot be armed: measured joint above its speed" in text for text in said[101:110])
+    assert station.status == "running"
+
+
+def test_a_word_to_arm_said_while_nothing_is_stopped_does_not_release_a_later_stop(bundle: Bundle, arm: Any) -> None:
+    station, verdicts, turned = Station(), list[Verdict](), Moved(arm)
+
+    def act(*heard: Any) -> None:
+        verdicts.append(heard[2].verdict)
+        if len(verdicts) == 20:
+            station.ask_to_arm()
+        turned.change = outside if 50 <= len(verdicts) < 55 else lambda state: state
+
+    def outside(state: ArmState) -> ArmState:
+        return replace(state, q=state.q + 10.0)
+
+    report = drive(bundle, turned, station, act, wait_for_arm=True, ticks=150)
+    assert set(verdicts[50:]) == {Verdict.STOPPED}
+    assert "measured joint outside its limits" in report.stop_causes[0]
+
+
+def test_a_stop_pressed_while_the_arm_is_being_armed_counts(bundle: Bundle, arm: Any) -> None:
+    station, verdicts, turned = Station(), list[Verdict](), Moved(arm)
+
+    def pressing(state: ArmState) -> ArmState:
+        if station.status.startswith("stopped") and not station.stop_cause:
+            station.press("the second time")
+        return state
+
+    def act(*heard: Any) -> None:
+        verdicts.append(heard[2].verdict)
+        if len(verdicts) == 50:
+            station.press("key")
+        if len(verdicts) == 100:
+            turned.change = pressing
+            station.ask_to_arm()
+
+    report = drive(bundle, turned, station, act, wait_for_arm=True, ticks=150)
+    assert "the second time" in report.stop_causes[0]
+    assert set(verdicts[51:]) == {Verdict.STOPPED}
 
 
 def test_without_signs_of_the_operator_the_arm_holds(bundle: Bundle, arm: Any) -> None:
