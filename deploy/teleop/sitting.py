@@ -91,13 +91,14 @@ class Sitting:
             return
         self._say(
             f"The recording was interrupted {recording.open_steps} steps into an episode. Right arrow keeps them, left "
-            f"arrow drops them."
+            f"arrow drops them, Esc drops them and stops."
             if self._plan.asks
             else f"The recording was interrupted; the {recording.open_steps} steps of its open episode are kept."
         )
         word = self._ask() if self._plan.asks else SAVE
-        if word == REDO:
+        if word in (REDO, END):  # what comes next would else be appended to them, as one episode
             recording.drop()
+            self.ended = word == END
         elif word in (SAVE, SUCCESS, FAILURE):
             recording.keep(self._collector.episode, _label(word))
             self._collector.episode += 1

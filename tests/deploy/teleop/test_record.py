@@ -6,15 +6,21 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from deploy.commands.record import main
+from deploy.teleop.device import END
+from deploy.teleop.keyboard import Words
+from deploy.teleop.open import Seat
 from deploy.teleop.recording import Recording
+from deploy.teleop.sitting import Sitting, SittingPlan
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.replay_log import ReplayLog
 from robot_rl.data.transition import Rows, Success, transition_dtype
@@ -72,6 +78,32 @@ def test_an_interrupted_recording_goes_on_and_offers_the_open_episode(tmp_path: 
     assert (second.next_number, second.open_steps) == (5, 2)
     second.keep(5)
     assert [len(e) for e in second.finish(origin="made", notes=())] == [3, 2]
+
+
+def test_esc_at_the_offer_of_an_open_episode_drops_it_and_ends(tmp_path: Path) -> None:
+    first = Recording(tmp_path / "d", make_spec(), resume=False)
+    first.add(steps(3))
+    first.keep(0)
+    first.add(steps(2, first=50))
+    first.close()
+    recording, words = Recording(tmp_path / "d", make_spec(), resume=True), Words()
+    words.say(END)
+    pilot: Any = None
+    collector: Any = None  # nothing is driven any more
+    sitting = Sitting(
+        collector,
+        np.zeros(2, np.float32),
+        Seat(pilot, words, words.hear, ""),
+        arm=None,
+        recording=recording,
+        plan=SittingPlan(),
+        stop=threading.Event(),
+        say=lambda _text: None,
+    )
+    sitting.run()
+    assert sitting.ended
+    assert recording.open_steps == 0
+    assert [len(e) for e in recording.finish(origin="made", notes=())] == [3]
 
 
 def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
