@@ -69,6 +69,19 @@ class Arm(Protocol):
 
 
 @runtime_checkable
+class Waking(Protocol):
+    """An arm whose controller stops listening while nothing is commanded, as between two episodes."""
+
+    def wake(self) -> None:
+        """Take commands again after a `hold` that was meant to last. Moves nothing; may take a second.
+
+        Raises:
+            ArmError: If the arm is stopped or does not answer.
+        """
+        ...
+
+
+@runtime_checkable
 class Episodic(Protocol):
     """An arm whose physics are ours to step and whose task starts over: a simulator."""
 

@@ -148,6 +148,27 @@ class UrArm:
             control.kickWatchdog()
         return bool(sent)
 
+    def wake(self) -> None:
+        """Upload the control program again where the watchdog ended it, since nothing was commanded for a while.
+
+        Raises:
+            ArmError: If the arm is stopped, refuses the program or the connection broke.
+        """
+        control = self._connected(self._control)
+        self._refuse_cut(control)
+        if control.isProgramRunning():
+            return
+        self._refuse_stopped()
+        self._watched = False  # the new program has none yet
+        try:
+            taken = control.reuploadScript()
+        except RuntimeError as error:
+            raise self._cut() from error
+        if not taken:
+            raise ArmError(
+                f"{self.name}: the controller does not take its program again. Look at the arm and its pendant."
+            )
+
     def hold(self) -> None:
         """Leave servo mode and decelerate; nothing to do where no command was sent."""
         if self._control is None or not self._servoing:

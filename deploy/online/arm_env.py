@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.arms.arm import ArmState, Episodic
+from deploy.arms.arm import ArmState, Episodic, Waking
 from deploy.arms.registry import make_arm, require_same_arm
 from deploy.arms.schema import ArmConfig
 from deploy.control.alarms import alarms
@@ -109,6 +109,7 @@ class ArmEnv(gym.Env[Array, Array]):
             raise ArmError(f"{self.arm.name} {self.waits}.")
         self.station.released()  # before anything moves: a stop pressed from here on counts
         self._watchdog.sleep()
+        self._wake()
         if self._sim is not None:
             self._sim.restart(seed)
         elif self._config.home:
@@ -130,6 +131,7 @@ class ArmEnv(gym.Env[Array, Array]):
             `executed_action` (A,), `verdict`, `is_success` where known, `stopped` with the reasons of a stop.
         """
         if self._held:
+            self._wake()
             self._take_up()
         reward, decision = 0.0, None
         for command in self._commands(action):
@@ -225,6 +227,10 @@ class ArmEnv(gym.Env[Array, Array]):
             decision = self.supervisor.check(state, nothing, time.monotonic())
             self.arm.command(decision.command)
             self._pacer.wait()
+
+    def _wake(self) -> None:
+        if isinstance(self.arm, Waking):
+            self.arm.wake()
 
     def _take_up(self) -> None:
         """Arm the supervisor from where the arm stands, once it stands still, and begin a new stretch of the grid."""

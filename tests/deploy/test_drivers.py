@@ -132,6 +132,29 @@ def test_ur_that_takes_no_more_commands_says_why(rtde: tuple[MagicMock, MagicMoc
         make_arm(load_arm("ur5e")).connect()
 
 
+def test_ur_takes_its_program_again_only_where_it_ended_and_nothing_is_stopped(rtde: tuple[MagicMock, MagicMock]) -> None:
+    control, receive = rtde
+    arm: Any = make_arm(load_arm("ur5e"))
+    arm.connect()
+    arm.command(np.zeros(6))
+    arm.hold()
+    arm.wake()
+    control.reuploadScript.assert_not_called()
+    control.isProgramRunning.return_value = False
+    receive.isEmergencyStopped.return_value = True
+    with pytest.raises(ArmError, match="emergency stop"):
+        arm.wake()
+    control.reuploadScript.assert_not_called()
+    receive.isEmergencyStopped.return_value = False
+    arm.wake()
+    control.reuploadScript.assert_called_once_with()
+    arm.command(np.zeros(6))
+    assert control.setWatchdog.call_count == 2
+    control.reuploadScript.return_value = False
+    with pytest.raises(ArmError, match="does not take its program again"):
+        arm.wake()
+
+
 def test_ur_that_cannot_be_reached_is_worded(rtde: tuple[MagicMock, MagicMock]) -> None:
     sys.modules["rtde_control"].RTDEControlInterface.side_effect = RuntimeError("timeout")  # type: ignore[attr-defined]
     with pytest.raises(ArmError, match=r"ur5e at .* cannot be reached: timeout.*remote control"):

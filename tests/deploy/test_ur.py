@@ -113,6 +113,36 @@ def test_a_policy_that_hangs_is_stopped_by_us_and_by_the_controller(
     assert seen["qd"] == [0.0] * 6
 
 
+EPISODES = """
+import json, sys, time
+from deploy.arms.config import load_arm
+from deploy.online.arm_env import ArmEnv
+env, said = ArmEnv(load_arm(sys.argv[1]), episode_steps=5), []
+for _ in range(2):
+    env.station.go()
+    obs, _ = env.reset()
+    for _ in range(5):
+        obs, _, _, _, info = env.step(obs[:6])
+    said.append(info.get("stopped", []))
+    time.sleep(2.5)  # the scene is being set; the controller's watchdog has a period of 1 s
+env.close()
+print(json.dumps({"stopped": said}))
+"""
+
+
+def test_the_next_episode_begins_though_the_watchdog_ended_the_program_meanwhile(
+    robot: RtdeProcess, config: str
+) -> None:
+    words = [sys.executable, "-c", EPISODES, config]
+    run = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert last_json(run.stdout) == {"stopped": [[], []]}
+    seen = ended(robot)
+    assert seen["ended_by_watchdog"]
+    assert len(seen["scripts"]) == 2
+    assert seen["commands"].count(SET_WATCHDOG) == 2  # the new program is watched as well
+
+
 def test_states_that_stop_coming_hold_the_arm(robot: RtdeProcess, config: str, bundle: Bundle) -> None:
     session = Session(config, bundle, 3.0)
     time.sleep(0.5)
