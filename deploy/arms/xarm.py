@@ -82,12 +82,19 @@ class XArm:
         self._require(self._api.set_collision_sensitivity(self._options.collision_sensitivity), "collision sensitivity")
 
     def read(self) -> ArmState:
-        """Joint states, asked from the controller, and the tool's place from its reports."""
+        """Joint states and the tool's place, asked from the controller: its reports, which `api.position` repeats, come
+        five times a second, and nothing would tell that they had stopped.
+
+        Raises:
+            ArmError: If the controller refuses, or the connection broke.
+        """
         api = self._connected()
         code, states = api.get_joint_states(is_radian=True)
         self._require(code, "joint states")
         q, dq = (np.array(values[: self._count], np.float64) for values in states[:2])
-        tool = np.array(api.position[:3], np.float64) * MILLIMETRE
+        code, pose = api.get_position(is_radian=True)
+        self._require(code, "tool position")
+        tool = np.array(pose[:3], np.float64) * MILLIMETRE
         stamp_s = self._fresh.stamp(object())  # asked just now
         return ArmState(observe(q, dq, tool, self._options), q, dq, tool, stamp_s)
 

@@ -167,7 +167,8 @@ def test_xarm_enters_servo_mode_with_the_first_command(monkeypatch: pytest.Monke
     api = wrapper.XArmAPI.return_value
     api.connected, api.error_code = True, 0
     api.get_joint_states.return_value = (0, [[0.1] * 7, [0.0] * 7, [0.0] * 7])
-    api.position = [300.0, 0.0, 400.0, 0, 0, 0]
+    api.get_position.return_value = (0, [300.0, 0.0, 400.0, 0, 0, 0])
+    api.position = [9.0] * 6  # what was reported last, however long ago
     for call in ("set_collision_sensitivity", "motion_enable", "set_mode", "set_state", "set_servo_angle_j"):
         getattr(api, call).return_value = 0
     monkeypatch.setitem(sys.modules, "xarm", types.ModuleType("xarm"))
@@ -175,6 +176,9 @@ def test_xarm_enters_servo_mode_with_the_first_command(monkeypatch: pytest.Monke
     arm: Any = make_arm(load_arm("xarm7"))
     arm.connect()
     np.testing.assert_allclose(arm.read().tool, [0.3, 0.0, 0.4])
+    api.get_position.return_value = (3, [0.0] * 6)
+    with pytest.raises(ArmError, match="tool position answered code 3"):
+        arm.read()
     api.set_mode.assert_not_called()
     arm.command(np.zeros(7))
     api.set_mode.assert_called_once_with(1)
