@@ -59,10 +59,19 @@ def realtime(plan: RealtimePlan, helper: int | None = None) -> Generator[list[st
     try:
         yield said
     finally:
-        os.sched_setscheduler(0, policy, parameter)
+        if plan.fifo:
+            _leave_fifo(policy, parameter)
         os.sched_setaffinity(0, cores)
         if plan.lock_memory:
             ctypes.CDLL(None).munlockall()
+
+
+def _leave_fifo(policy: int, parameter: os.sched_param) -> None:
+    """Back to what was. Without CAP_SYS_NICE, with a limit on real-time priority alone, RESET_ON_FORK stays set."""
+    try:
+        os.sched_setscheduler(0, policy, parameter)
+    except PermissionError:
+        os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, parameter)
 
 
 def _try(what: str, ask: Callable[[], object]) -> str:

@@ -289,3 +289,18 @@ def test_what_the_system_grants_is_said_and_given_back() -> None:
         assert said == ["core 100000: refused (Invalid argument)"]
     assert threading.current_thread() is threading.main_thread()
     assert json.dumps(said)
+
+
+def test_real_time_is_given_back_where_only_a_limit_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As sched(7) has it: without CAP_SYS_NICE the flag RESET_ON_FORK, once set, may not be taken off again."""
+    now = [os.SCHED_OTHER]
+
+    def schedule(_thread: int, policy: int, _parameter: os.sched_param) -> None:
+        if now[-1] & os.SCHED_RESET_ON_FORK and not policy & os.SCHED_RESET_ON_FORK:
+            raise PermissionError(1, "Operation not permitted")
+        now.append(policy)
+
+    monkeypatch.setattr(os, "sched_setscheduler", schedule)
+    with realtime(RealtimePlan(fifo=True)) as said:
+        assert said == ["SCHED_FIFO 40: yes"]
+    assert now == [os.SCHED_OTHER, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK]
