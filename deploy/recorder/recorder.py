@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -81,23 +82,23 @@ class Recorder:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("xb", buffering=BUFFER)
+            self._writer = Writer(self._file, use_chunking=False, index_types=IndexType.METADATA)
+            self._writer.start(profile="robot_rl")
+            facts = {
+                "format_version": str(FORMAT_VERSION),
+                "spec": json.dumps(spec.to_dict()),
+                "contract": contract.to_json(),
+                "arm": arm,
+                "env": env_id,
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            self._writer.add_metadata(METADATA, facts)
+            self._channels = Channels(self._writer, spec, PARTS)
+            self._file.flush()
         except OSError as error:
             raise RecorderError(
                 f"Cannot record to {path}: {error.strerror}. Choose another --record folder."
             ) from error
-        self._writer = Writer(self._file, use_chunking=False, index_types=IndexType.METADATA)
-        self._writer.start(profile="robot_rl")
-        facts = {
-            "format_version": str(FORMAT_VERSION),
-            "spec": json.dumps(spec.to_dict()),
-            "contract": contract.to_json(),
-            "arm": arm,
-            "env": env_id,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        self._writer.add_metadata(METADATA, facts)
-        self._channels = Channels(self._writer, spec, PARTS)
-        self._file.flush()
         self._thread = threading.Thread(target=self._write_until_end, name="recorder", daemon=True)
         self._thread.start()
         self.policy(contract, 0)
@@ -164,8 +165,8 @@ class Recorder:
         self._wake.put(False)
         self._thread.join()
         if self._error is None:
-            self._writer.finish()
-        self._file.close()
+            self._attempt(self._writer.finish)
+        self._attempt(self._file.close)  # it writes what a full disk did not take, again
         self._raise_error()
 
     def __enter__(self) -> Recorder:
@@ -192,6 +193,12 @@ class Recorder:
         self.flush()
         while len(self._waiting) >= self._limit and self._error is None:
             time.sleep(0.001)
+
+    def _attempt(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            self._error = self._error or error
 
     def _raise_error(self) -> None:
         if self._error is not None:

@@ -29,7 +29,7 @@ from robot_rl.cli import main
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.formats.log import ReadOptions
 from robot_rl.data.formats.registry import open_log
-from robot_rl.data.session import ASKED, DECISION, EPISODE, EXECUTED, OBSERVATION, TIMING, join, open_session
+from robot_rl.data.session import ASKED, DECISION, EPISODE, EXECUTED, OBSERVATION, POLICY, TIMING, join, open_session
 from robot_rl.errors import DataError, RecorderError
 from robot_rl.spec import Spec
 
@@ -198,6 +198,33 @@ def test_a_failing_disk_ends_the_session_in_words(
         recorder.reward(1, 0.0)
     with pytest.raises(RecorderError):
         recorder.close()
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from deploy.bundle.policy import Policy
+from deploy.recorder import Recorder
+policy = Policy.load(Path(sys.argv[1]))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write beyond the limit fails as on a full disk
+recorder = Recorder(Path(sys.argv[2]), policy.contract.spec, policy.contract)
+resource.setrlimit(resource.RLIMIT_FSIZE, (Path(sys.argv[2]).stat().st_size + 100, resource.RLIM_INFINITY))
+for k in range(100):
+    recorder.reward(k, 0.0)
+try:
+    recorder.close()
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_disk_that_is_full_when_the_session_closes_is_said_in_words(tmp_path: Path, bundle: Bundle) -> None:
+    words = [sys.executable, "-c", FULL, str(bundle[0]), str(tmp_path / "s.mcap")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("RecorderError")
+    assert "Free the disk" in done.stdout
+    assert len(contents(tmp_path / "s.mcap", POLICY)) <= 1  # what fitted can be read
 
 
 def test_an_existing_file_is_not_overwritten(tmp_path: Path, reach_spec: Spec, bundle: Bundle) -> None:
