@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -60,7 +61,8 @@ def drive_home(arm: Arm, config: ArmConfig, *, station: Station | None = None) -
     Args:
         arm: Connected.
         config: Its file.
-        station: The operator's; its emergency stop ends the drive.
+        station: The operator's; its emergency stop ends the drive. None where somebody stands by with Ctrl-C alone, who
+            has no way to give the signs of life that the file may ask for.
 
     Returns:
         How long it took, in words.
@@ -73,7 +75,8 @@ def drive_home(arm: Arm, config: ArmConfig, *, station: Station | None = None) -
         raise ConfigError(f"{config.name} has no home pose; add `home:` to its file.")
     if config.control != "joint_position":
         raise ConfigError(f"{config.name} is commanded by '{config.control}'; only joint targets can lead home.")
-    supervisor = Supervisor(config.slower(HOME_SHARE).limits())
+    limits = config.slower(HOME_SHARE).limits()
+    supervisor = Supervisor(limits if station is not None else replace(limits, operator_timeout_s=0.0))
     rate_hz = supervisor.limits.rate_hz
     state = arm_when_still(supervisor, arm)
     home = np.array(config.home)
