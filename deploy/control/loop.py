@@ -24,7 +24,7 @@ from deploy.control.rate import SPIN_NS, Pacer
 from deploy.control.report import Ending
 from deploy.control.watchdog import Watchdog
 from deploy.operator.station import Station
-from deploy.safety.decision import Decision, Reason, Verdict
+from deploy.safety.decision import Decision, Finding, Reason, Verdict
 from deploy.safety.supervisor import Supervisor
 from robot_rl.errors import LimitError
 from robot_rl.memory import Remembering
@@ -50,6 +50,7 @@ class Loop:
     successes: list[bool | None] = field(default_factory=list[bool | None])
     seen: tuple[ArmState, NDArray[Any]] | None = None
     rehearses_policy: bool = True
+    leaving: tuple[Finding, ...] = ()  # why the arm is held from now on
     refusal: str = ""  # why the arm was not armed again when the operator said so last
 
     def __post_init__(self) -> None:
@@ -87,8 +88,17 @@ class Loop:
                 if len(self.returns) == episodes:
                     return Ending.EPISODES
                 self.next_episode(self.simulator)
+        self.come_to_rest()
         self.end_log()
         return Ending.DURATION
+
+    def come_to_rest(self) -> None:
+        """The time is up: a physical arm brakes within its limits before it is told to hold."""
+        self.leaving = (Finding(Reason.ENDING, "duration"),)
+        ticks = round(LONGEST_BRAKING_S * self.supervisor.limits.rate_hz)
+        while self.simulator is None and not self.supervisor.at_rest and ticks > 0:
+            self.tick()
+            ticks -= 1
 
     def tick(self) -> None:
         """One control period."""
@@ -103,7 +113,8 @@ class Loop:
         self.seen = state, asked
         pacer.mark()
         now = time.monotonic()
-        decision = self.supervisor.check(state, asked, now, alarms(self.station, self.supervisor, self.pacer, now))
+        causes = alarms(self.station, self.supervisor, self.pacer, now) + self.leaving
+        decision = self.supervisor.check(state, asked, now, causes)
         pacer.mark()
         self.arm.command(decision.command)
         pacer.mark()

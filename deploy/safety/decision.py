@@ -35,6 +35,7 @@ class Reason(Enum):
     ESTOP = "emergency stop"
     OPERATOR = "stopped by the operator"
     LATCHED = "stop is latched"
+    ENDING = "the session's time is up"
 
 
 class Verdict(Enum):
