@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,38 @@ def test_a_stopped_physical_arm_drives_home_once_somebody_arms_again(monkeypatch
     np.testing.assert_allclose(obs[:7], CONFIG.home, atol=0.02)
     *_, truncated, info = env.step(obs[:7])
     assert "stopped" not in info
+    env.close()
+
+
+def test_what_is_said_in_an_episode_begins_no_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    env, _ = physical(monkeypatch)
+    env.station.go()
+    obs, _ = env.reset()
+    env.station.go()  # nobody can have set the next scene
+    env.station.ask_to_arm()  # nor looked at a stop that was not there
+    env.step(obs[:7])
+    env.station.judge(success=True)
+    _, _, terminated, *_ = env.step(obs[:7])
+    assert terminated
+    assert env.waits.startswith("set the scene")
+    env.station.go()
+    obs, _ = env.reset()
+    env.station.ask_to_arm()
+    truncated = False
+    while not truncated:
+        *_, truncated, info = env.step(np.full(7, np.nan, np.float32))
+    assert "policy output not finite" in info["stopped"][0]
+    env.station.go()
+    assert "arm again" in env.waits
+    env.close()
+
+
+def test_an_arm_that_was_never_driven_may_be_moved_by_hand_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    env, arm = physical(monkeypatch)
+    read = arm.read
+    monkeypatch.setattr(arm, "read", lambda: replace(read(), dq=np.full(7, 0.5)))
+    env.hold()  # an actor's first word, while it waits for a policy
+    assert not arm.commands
     env.close()
 
 
