@@ -145,10 +145,10 @@ class FrankaArm:
                 self._robot.poll_motion()  # raises what ended it
                 raise ArmError(f"{self.name}: the vendor's control loop ended. Look at the arm, then serve again.")
             self._tracker.set_target(target)
+            if self._gripper is not None:
+                self._move_gripper(float(action[7]))
         except self._errors as error:
             raise self._worded("stopped the motion", error) from error
-        if self._gripper is not None:
-            self._move_gripper(float(action[7]))
 
     def hold(self) -> None:
         """Make the measured pose the target; where there is no control, there is nothing to hold."""

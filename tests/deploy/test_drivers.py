@@ -79,6 +79,22 @@ def test_what_ends_franka_s_motion_is_worded_and_closing_still_works(franky: Mag
     franky.Robot.return_value.stop.assert_called_once()
 
 
+def test_a_hand_that_fails_is_worded_as_well(franky: MagicMock, tmp_path: Path) -> None:
+    text = config_path("franka_fr3").read_text()
+    text = text.replace("  realtime: enforce", "  realtime: enforce\n  gripper: true")
+    text += "gripper: {width_m: [0.0, 0.08], speed_m_s: 0.1}\n"
+    (tmp_path / "hand.yaml").write_text(text)
+    franky.Gripper.return_value.width = 0.04
+    arm: Any = make_arm(load_arm(str(tmp_path / "hand.yaml")))
+    arm.connect()
+    arm.command(np.append(arm.read().q, 0.06))
+    franky.Gripper.return_value.move_async.assert_called_once_with(0.06, 0.1)
+    franky.Gripper.return_value.move_async.side_effect = FrankyError("hand is stuck")
+    with pytest.raises(ArmError, match="stopped the motion: hand is stuck"):
+        arm.command(np.append(arm.read().q, 0.02))
+    arm.close()
+
+
 def test_franka_with_errors_is_not_driven(franky: MagicMock) -> None:
     franky.Robot.return_value.has_errors = True
     with pytest.raises(ArmError, match=r"reports errors.*arm check franka_fr3 --recover"):
