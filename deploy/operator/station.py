@@ -84,7 +84,7 @@ class Station:
         """A key was pressed, whatever it means."""
         self.beat()
         match key:
-            case "s" | "space":
+            case "s" | "S" | "space":  # capitals turn a tool by hand: Caps Lock may be on
                 self.press("key")
             case "a":
                 self.ask_to_arm()
@@ -206,6 +206,10 @@ def _answer(station: Station, server: socket.socket, end: threading.Event) -> No
             client, _ = server.accept()
         except TimeoutError:
             continue
+        except OSError:  # no descriptors left, say: the way to stop an arm outlives it
+            end.wait(POLL_S)
+            continue
         with client, contextlib.suppress(OSError, UnicodeDecodeError):  # a client that hangs or breaks off
             client.settimeout(POLL_S)
-            client.sendall(station.obey(client.recv(256).decode()).encode() + b"\n")
+            lines = client.recv(256).decode().splitlines() or [""]
+            client.sendall("".join(f"{station.obey(line)}\n" for line in lines).encode())

@@ -253,6 +253,9 @@ def test_the_operator_s_command_speaks_to_the_socket(tmp_path: Path, capsys: pyt
         assert station.wants_arm
         assert operator_command.main([str(path), "status"]) == 0
         assert tell(path, "dance").startswith("unknown 'dance'; known: stop, arm")
+        station.released()
+        assert tell(path, "beat\nstop") == "ok\nok"  # each line counts, also where they come together
+        assert station.stop_cause == "socket"
         assert operator_command.main([str(path), "end"]) == 0
         with pytest.raises(ConfigError, match="Cannot open the operator's socket"), socket_at(Station(), path):
             pass
@@ -260,6 +263,13 @@ def test_the_operator_s_command_speaks_to_the_socket(tmp_path: Path, capsys: pyt
     assert capsys.readouterr().out.split() == ["ok", "ok", "starting", "ok"]
     with pytest.raises(RobotRLError, match="Nobody answers"):
         tell(path, "stop")
+
+
+@pytest.mark.parametrize("key", ["s", "S", "space"])
+def test_keys_stop_with_caps_lock_on_too(key: str) -> None:
+    station = Station()
+    station.hear(key)
+    assert station.stop_cause == "key"
 
 
 def test_the_watchdog_bites_once_in_time_and_sleeps_on_command() -> None:
