@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import imageio.v3 as iio
+import msgspec
 import numpy as np
 import tyro
+import yaml
 from rich.console import Console
 
+from deploy.arms.schema import ArmConfig
 from deploy.recorder.explain import Stretch, explain
 from robot_rl.config import parse
 from robot_rl.console import print_json
@@ -88,8 +91,9 @@ def play_back(session: Session, film: Path | None = None) -> dict[str, Any] | No
         if topic == EPISODE and message["event"] == "begin":
             now, _ = env.reset(seed=int(message["seed"]))
             episodes += 1
-        elif topic == OBSERVATION:
-            worst = max(worst, float(np.abs(now - np.array(join(spec.observation, message))).max()))
+        elif topic == OBSERVATION or (topic == EPISODE and "final" in message):
+            seen = join(spec.observation, message if topic == OBSERVATION else message["final"])
+            worst = max(worst, float(np.abs(now - np.array(seen)).max()))
         elif topic == EXECUTED:
             now, *_ = env.step(np.array(join(spec.action, message), np.float32))
             steps += 1
@@ -105,8 +109,14 @@ def play_back(session: Session, film: Path | None = None) -> dict[str, Any] | No
 
 
 def _commands_per_step(session: Session) -> int:
-    seen = Counter(topic for topic, _ in session.messages())
-    return max(1, round(seen[EXECUTED] / max(seen[OBSERVATION], 1)))
+    """By the arm's file in the session. Counting would be wrong where an episode ended between two policy steps."""
+    text = session.info.get("arm")
+    try:
+        return msgspec.convert(yaml.safe_load(text), ArmConfig).commands_per_step if text else 1
+    except (msgspec.ValidationError, yaml.YAMLError) as error:
+        raise DataError(
+            f"{session.path}: the arm's file in it is not readable ({error}). Explain it with --explain-only."
+        ) from error
 
 
 def _facts(session: Session) -> dict[str, Any]:

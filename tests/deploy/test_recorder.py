@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from mcap.reader import make_reader
@@ -301,6 +303,42 @@ def test_replay_plays_the_same_observations_back(session: Path, capsys: pytest.C
     assert (answer["ticks"], answer["whole"]) == (40, True)
     assert replay.main([str(session)]) == 0
     assert "40 ticks" in capsys.readouterr().out
+
+
+class Still:
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+
+    def act(self, obs: np.ndarray) -> np.ndarray:
+        return obs[:7] + np.float32(0.1)
+
+    def warm_up(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("ticks", [6, 7, 12])
+def test_a_session_that_ended_between_two_policy_steps_plays_back(bundle: Bundle, tmp_path: Path, ticks: int) -> None:
+    config = msgspec.structs.replace(load_arm("virtual"), command_rate_hz=250.0)
+    arm = make_arm(config, seed=3)
+    arm.connect()
+    plan = ServePlan(duration_s=ticks / 250, paced=False, commands_per_step=5)
+    with Recorder(tmp_path / "s.mcap", arm.spec, bundle[1], arm=config.to_yaml(), wait=True) as recorder:
+        serve(Still(bundle[1]), arm, Supervisor(config.limits()), plan, log=recorder)
+    arm.close()
+    played = replay.play_back(open_session(tmp_path / "s.mcap"))
+    assert played == {"env": "VirtualArm-v1", "episodes": 1, "steps": ticks, "worst_difference": 0.0}
+
+
+def test_playing_back_looks_at_what_followed_the_last_command(session: Path) -> None:
+    whole = open_session(session)
+    told = list(whole.messages())
+    for topic, message in told:
+        if topic == EPISODE and "final" in message:
+            message["final"]["joint_pos"][0] += 0.25
+    altered: Any = SimpleNamespace(path=session, spec=whole.spec, info=whole.info, messages=lambda: iter(told))
+    played = replay.play_back(altered)
+    assert played is not None
+    assert played["worst_difference"] == pytest.approx(0.25, abs=1e-6)
 
 
 def test_serve_records_by_default_where_it_is_told(bundle: Bundle, tmp_path: Path) -> None:
