@@ -164,11 +164,15 @@ def main(argv: Sequence[str]) -> int:
                 on_hold=on_hold,
                 on_episode=on_episode,
             )
+        if arm is not None:
+            arm.close()  # before anything that takes time: nobody commands it any more
         link.drain(2.0)
         report.undelivered = link.backlog
     finally:
-        link.close()
-        env.close()
+        try:
+            env.close()
+        finally:
+            link.close()
     console.print(
         f"{config.name}: {report.ending}; {report.interactions:,} interactions, {report.episodes:,} episodes, "
         f"{report.held_s:.1f} s standing still, {report.undelivered:,} transitions wait in {config.spool}",

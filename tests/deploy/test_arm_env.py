@@ -17,8 +17,10 @@ from gymnasium.utils.env_checker import check_env
 from deploy.arms.arm import ArmState
 from deploy.arms.config import load_arm
 from deploy.arms.joint_arm import AXES
+from deploy.commands import actor as actor_command
 from deploy.commands.finetune import FinetuneCommand
 from deploy.online import arm_env
+from deploy.online.actor import ActorReport
 from deploy.online.arm_env import ArmEnv
 from robot_rl.algorithms.sac import SACConfig
 from robot_rl.checkpoint import load_agent
@@ -252,6 +254,47 @@ def test_a_paused_arm_brakes_and_goes_on_from_where_it_stands(monkeypatch: pytes
     assert not truncated
     assert "stopped" not in info
     env.close()
+
+
+def test_an_actor_that_ends_brakes_before_it_delivers_and_closes_the_arm_whatever_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    env, arm = physical(monkeypatch, goal=True, home=())
+    at_drain: list[float] = []
+
+    def speed() -> float:
+        return float(np.abs(np.diff(arm.commands[-2:], axis=0)).max()) / DT
+
+    class Link:
+        taken, backlog, policy_version = 0, 3, 1
+
+        def __init__(self, *_args: object, **_options: object) -> None:
+            pass
+
+        def rehearse(self) -> None:
+            pass
+
+        def drain(self, timeout_s: float) -> None:
+            del timeout_s
+            at_drain.append(speed())
+
+        def close(self) -> None:
+            raise OSError("the spool's disk is full")
+
+    def act(_link: Link, collector: Collector, **_options: object) -> ActorReport:
+        for _ in range(4):
+            collector.step(lambda _obs, _noise: (arm.q + 0.05).astype(np.float32), 0)
+        assert speed() > 0.1
+        return ActorReport()
+
+    monkeypatch.setattr(actor_command, "ActorLink", Link)
+    monkeypatch.setattr(actor_command, "act", act)
+    monkeypatch.setattr(actor_command, "open_place", lambda *_args, **_options: (env, env))
+    monkeypatch.setattr(actor_command, "env_spec", lambda _env: env.robot_spec)
+    with pytest.raises(OSError, match="disk is full"):
+        actor_command.main(["--arm", "virtual", "--spool", str(tmp_path), "--quiet"])
+    assert at_drain == [pytest.approx(0.0, abs=1e-9)]
+    assert arm.closed == 1
 
 
 def test_a_silent_policy_makes_the_watchdog_hold(monkeypatch: pytest.MonkeyPatch) -> None:
