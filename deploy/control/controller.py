@@ -2,7 +2,8 @@
 
 A run ends by its duration or number of episodes, by the operator (Ctrl-C, SIGTERM, key, socket), or by a
 latched stop that nobody releases. In the last two cases, and where a physical arm's time is up, the loop goes on
-until the supervisor has brought the command to rest. Whatever happens, the arm is told to hold before `serve` returns or raises.
+until the supervisor has brought the command to rest. Whatever happens, the arm is told to hold before `serve` returns
+or raises.
 """
 
 from __future__ import annotations

@@ -148,7 +148,9 @@ def test_ur_that_takes_no_more_commands_says_why(rtde: tuple[MagicMock, MagicMoc
         make_arm(load_arm("ur5e")).connect()
 
 
-def test_ur_takes_its_program_again_only_where_it_ended_and_nothing_is_stopped(rtde: tuple[MagicMock, MagicMock]) -> None:
+def test_ur_takes_its_program_again_only_where_it_ended_and_nothing_is_stopped(
+    rtde: tuple[MagicMock, MagicMock],
+) -> None:
     control, receive = rtde
     arm: Any = make_arm(load_arm("ur5e"))
     arm.connect()
