@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
+
+_log = logging.getLogger(__name__)
 
 LOOKS = 4  # in each timeout
 
@@ -51,4 +54,7 @@ class Watchdog:
             silence = time.monotonic() - self._kicked
             if self._awake and silence > self._timeout * (1 - 1 / LOOKS):
                 self._awake = False
-                self._bite(silence)
+                try:
+                    self._bite(silence)
+                except Exception:  # a driver that cannot hold now: whoever arms again is to be watched again
+                    _log.exception("the watchdog could not hold the arm")

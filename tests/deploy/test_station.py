@@ -288,6 +288,22 @@ def test_the_watchdog_bites_once_in_time_and_sleeps_on_command() -> None:
         pass
 
 
+def test_the_watchdog_watches_on_where_the_arm_could_not_be_held() -> None:
+    bites: list[float] = []
+
+    def bite(silence_s: float) -> None:
+        bites.append(silence_s)
+        raise RobotRLError("the line is cut")
+
+    with Watchdog(0.1, bite) as dog:
+        for count in (1, 2):
+            dog.kick()
+            deadline = time.monotonic() + 20
+            while len(bites) < count and time.monotonic() < deadline:
+                time.sleep(0.01)
+    assert len(bites) == 2
+
+
 def test_what_the_system_grants_is_said_and_given_back() -> None:
     cores = os.sched_getaffinity(0)
     core = min(cores)
