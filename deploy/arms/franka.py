@@ -52,12 +52,20 @@ class FrankaArm:
     Args:
         config: Its file.
         options: Its driver's part of it.
+
+    Raises:
+        ArmError: If the file has another number of joints, or tells half of what a gripper needs.
     """
 
     Options = FrankaOptions
 
     def __init__(self, config: ArmConfig, options: FrankaOptions) -> None:
         require_joints(config, 7, "franka")
+        if options.gripper != (config.gripper is not None):
+            raise ArmError(
+                f"{config.name}: options.gripper is {str(options.gripper).lower()}, and its section `gripper` (width "
+                f"and speed) is {'missing' if config.gripper is None else 'there'}. Give both, or none."
+            )
         self.name = config.name
         self.spec: Spec = joint_spec(config, options, gripper=options.gripper)
         self._config, self._options = config, options

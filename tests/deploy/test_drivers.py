@@ -95,6 +95,18 @@ def test_a_hand_that_fails_is_worded_as_well(franky: MagicMock, tmp_path: Path) 
     arm.close()
 
 
+@pytest.mark.parametrize("half", ["option", "section"])
+def test_half_a_gripper_is_refused(half: str, tmp_path: Path) -> None:
+    text = config_path("franka_fr3").read_text()
+    if half == "option":
+        text = text.replace("  realtime: enforce", "  realtime: enforce\n  gripper: true")
+    else:
+        text += "gripper: {width_m: [0.0, 0.08], speed_m_s: 0.1}\n"
+    (tmp_path / "half.yaml").write_text(text)
+    with pytest.raises(ArmError, match="Give both, or none"):
+        make_arm(load_arm(str(tmp_path / "half.yaml")))
+
+
 def test_franka_with_errors_is_not_driven(franky: MagicMock) -> None:
     franky.Robot.return_value.has_errors = True
     with pytest.raises(ArmError, match=r"reports errors.*arm check franka_fr3 --recover"):
