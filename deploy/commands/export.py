@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,8 +59,10 @@ class ExportConfig:
     json: bool = False  # one JSON object on standard output
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or not self.tolerance > 0:
-            raise ConfigError(f"--samples is {self.samples}, --tolerance {self.tolerance:g}; both must be above 0.")
+        if self.samples < 1 or not 0 < self.tolerance < math.inf:
+            raise ConfigError(
+                f"--samples is {self.samples}, --tolerance {self.tolerance:g}; both must be above 0, and finite."
+            )
 
     def require_one_source(self) -> None:
         """Refuse words that do not go together; called once the command line is read as a whole.

@@ -19,6 +19,7 @@ from torch import nn
 from deploy.bundle.contract import CERTIFICATE_FILE, METADATA_KEY, MODEL_FILE, Contract, require_fit
 from deploy.bundle.export import export_policy
 from deploy.bundle.policy import Policy
+from deploy.commands.export import ExportConfig
 from robot_rl.checkpoint import TrainedPolicy
 from robot_rl.errors import BundleError, ConfigError, ParityError, SpecMismatch
 from robot_rl.spec import Entry, Spec
@@ -228,3 +229,8 @@ def test_policy_without_a_rate_is_not_served(bundle: Bundle) -> None:
 def test_serving_imports_no_torch() -> None:
     code = "import sys, deploy.commands.serve, sim.virtual_arm; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_tolerance_that_lets_everything_pass_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--tolerance inf; both must be above 0, and finite"):
+        ExportConfig(out=tmp_path, tolerance=float("inf"))
