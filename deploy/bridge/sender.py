@@ -262,7 +262,7 @@ class Sender:
 
     def _begin(self, welcome: m.Welcome, now: float) -> None:
         spool = self._spools[0]
-        if welcome.expected > spool.taken:
+        if welcome.expected > spool.taken and len(self._spools) == 1:
             self.heard.refusal = (
                 f"the learner already has {welcome.expected:,} transitions of this session, the spool {spool.folder} "
                 f"made only {spool.taken:,}: it was restored from an old copy. Remove it to begin a new session."
@@ -270,7 +270,8 @@ class Sender:
             return
         self.heard.refusal, self.heard.at = "", now
         self._welcomed_by, self._heard_sequence = welcome.session, welcome.sequence
-        self._expected = self._next = max(welcome.expected, spool.oldest)
+        # A power cut may have taken the end of an old session from us, and not from the learner.
+        self._expected = self._next = min(max(welcome.expected, spool.oldest), spool.taken)
         self._progress_at = now
         self.heard.counters["welcomes"] += 1
 

@@ -15,9 +15,10 @@ import pytest
 import zmq
 
 from deploy.bridge import messages as m
+from deploy.bridge import spool as spool_module
 from deploy.bridge.actor import ActorLink
 from deploy.bridge.learner import LearnerHub
-from deploy.bridge.spool import SpoolOptions
+from deploy.bridge.spool import ACKNOWLEDGED_FILE, SpoolOptions
 from deploy.bundle.contract import Contract
 from deploy.bundle.policy import Policy
 from robot_rl.data.transition import Success
@@ -119,6 +120,31 @@ def test_a_new_log_takes_over_where_the_old_one_stopped(start_hub: StartHub, sta
     assert stored(third) == [*range(10), *range(25, 30)]
     assert third.counters["gaps"] == 1
     third.close()
+
+
+def test_after_a_power_cut_the_learner_may_know_more_of_a_session_than_its_actor(
+    start_hub: StartHub, start_link: StartLink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boots = tmp_path / "boot"
+    monkeypatch.setattr(spool_module, "_BOOT_FILE", boots)
+    boots.write_text("one")
+    hub = start_hub()
+    link = start_link(hub.address)
+    publish(link, 0, 20)
+    assert link.drain(20)
+    link.close()
+    file = next((tmp_path / "spool").glob("*/*.spool"))
+    content, size = bytearray(file.read_bytes()), len(numbered(0, 1).tobytes()) + 4
+    content[15 * size : 20 * size] = bytes(5 * size)  # what was not synced, of the transitions ...
+    file.write_bytes(content)
+    file.with_name(ACKNOWLEDGED_FILE).write_bytes(b"")  # ... and of what the learner had said
+    boots.write_text("two")
+    again = start_link(hub.address)
+    assert again.backlog == 15
+    publish(again, 20, 3)
+    assert again.drain(20)
+    assert again.hold == ""
+    assert stored(hub) == list(range(23))
 
 
 def test_weights_arrive_newest_only_and_are_swapped_by_the_actor(
