@@ -184,17 +184,27 @@ class Replay:
         self._put(_table_of(rows))
 
     def episodes(self) -> Iterator[Episode]:
-        """The stored transitions as episodes, oldest first: the replay is a dataset."""
+        """The stored transitions as episodes, in the order in which they ended: the replay is a dataset.
+
+        Those of several actors lie interleaved: a piece continues the one whose last observation it begins with. What
+        did not end comes last.
+        """
         order = torch.arange(self._size)
         if self._size == self.capacity:
             order = (order + self._next) % self.capacity
         rows = self._rows[order].cpu().numpy()
-        ends = np.flatnonzero(rows[:, -1])
-        starts = np.concatenate([[0], ends + 1])
-        stops = np.concatenate([ends + 1, [len(rows)]])
-        for start, stop in zip(starts, stops, strict=True):
-            if stop > start:
-                yield self._episode(rows[start:stop])
+        first, size = sum(self._splits[:4]), self._splits[0]
+        before, after = rows[:, :size], rows[:, first : first + size]
+        cuts = np.flatnonzero((rows[:-1, -1] != 0) | (before[1:] != after[:-1]).any(1)) + 1
+        running: dict[bytes, list[Array]] = {}  # by the observation that goes on
+        for piece in np.split(rows, cuts) if len(rows) else []:
+            pieces = [*running.pop(piece[0, :size].tobytes(), []), piece]
+            if piece[-1, -1] != 0:
+                yield self._episode(np.concatenate(pieces))
+            else:
+                running[piece[-1, first : first + size].tobytes()] = pieces
+        for pieces in running.values():
+            yield self._episode(np.concatenate(pieces))
 
     def _put(self, rows: Tensor) -> None:
         dropped = max(

@@ -10,6 +10,7 @@ from robot_rl.data.episode import Episode
 from robot_rl.data.mixture import Mixture
 from robot_rl.data.replay import Replay
 from robot_rl.data.stats import ObservationStats, observation_stats
+from robot_rl.data.transition import transition_dtype
 from robot_rl.errors import ConfigError, DataError
 from tests.learning.made import make_episodes, make_spec
 
@@ -53,6 +54,23 @@ def test_the_ring_keeps_the_newest_transitions_in_order(lengths: list[int], capa
         expected += [100.0 * index + t for t in range(steps)]
     stored = [float(o[0]) for e in replay.episodes() for o in e.observations[:-1]]
     assert stored == expected[-capacity:]
+
+
+def test_episodes_of_two_actors_come_apart_again() -> None:
+    spec = make_spec()
+    one, two = (np.zeros(5, transition_dtype(spec.obs_dim, spec.action_dim)) for _ in range(2))
+    for rows, first in ((one, 0), (two, 100)):
+        rows["obs"][:, 0], rows["next_obs"][:, 0] = first + np.arange(5), first + 1 + np.arange(5)
+    one["truncated"][-1] = two["terminated"][2] = 1
+    replay = Replay(spec, 20)
+    replay.extend(np.concatenate([one[:2], two[:2], one[2:4], two[2:3], one[4:], two[3:4]]))
+    replay.extend(one[:1])  # an actor that was killed in its episode ...
+    replay.extend(one[:2])  # ... and begins another one
+    found = list(replay.episodes())
+    places = [episode.observations[:, 0].tolist() for episode in found]
+    assert places == [[100, 101, 102, 103], [0, 1, 2, 3, 4, 5], [103, 104], [0, 1], [0, 1, 2]]
+    assert [episode.terminated for episode in found] == [True, False, False, False, False]
+    assert list(Replay(spec, 20).episodes()) == []
 
 
 def test_a_replay_gives_back_its_episodes() -> None:
