@@ -110,18 +110,23 @@ def write_checkpoint(
     final = folder / f"{number:08d}"
     work = folder / f".{final.name}.tmp-{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
-    (work / "pretrained_model").mkdir(parents=True)
-    (work / "training_state").mkdir()
-    _write_json(work / CONFIG, config)
-    _write_json(work / TRAIN_CONFIG, train_config)
-    save_file(_contiguous(weights), work / WEIGHTS)
-    save_file(_contiguous(state), work / STATE)
-    for file in work.rglob("*"):
-        if file.is_file():
-            _sync(file)
-    shutil.rmtree(final, ignore_errors=True)
-    work.rename(final)
-    _point_last(folder, final.name)
+    try:
+        (work / "pretrained_model").mkdir(parents=True)
+        (work / "training_state").mkdir()
+        _write_json(work / CONFIG, config)
+        _write_json(work / TRAIN_CONFIG, train_config)
+        save_file(_contiguous(weights), work / WEIGHTS)
+        save_file(_contiguous(state), work / STATE)
+        for file in work.rglob("*"):
+            if file.is_file():
+                _sync(file)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(work, ignore_errors=True)
+        raise CheckpointError(
+            f"{final} cannot be written ({error}). The checkpoint before it is kept: see to the disk, then go on from "
+            f"there with --resume."
+        ) from error
+    _put_in_place(work, final)
     return final
 
 
@@ -259,6 +264,19 @@ def _write_json(file: Path, value: dict[str, Any]) -> None:
 def _sync(file: Path) -> None:
     with file.open("rb") as handle:
         os.fsync(handle.fileno())
+
+
+def _put_in_place(work: Path, final: Path) -> None:
+    """Rename `work` to `final` and point `last` there; whenever this is cut, `last` points at a whole checkpoint."""
+    aside = final.with_name(f".{final.name}.old")
+    if final.exists() and (final.parent / "last").resolve() == final.resolve():  # saved twice at the same update
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(final, aside, copy_function=os.link)  # the same files under a second name
+        _point_last(final.parent, aside.name)
+    shutil.rmtree(final, ignore_errors=True)
+    work.rename(final)
+    _point_last(final.parent, final.name)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _point_last(folder: Path, name: str) -> None:
