@@ -8,6 +8,7 @@ Exit status: 0 done; 2 something the user can mend; 1 a fault of ours; 130 inter
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import sys
 import traceback
@@ -56,7 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except SystemExit as stop:  # tyro: 0 after --help, 2 on a wrong command line
         return stop.code if isinstance(stop.code, int) else 2
-    except Exception:  # the last line of defence: report it as our fault
+    except Exception as error:  # the last line of defence: report it as our fault
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            console.print(f"{error}. Free disk space; a run that was cut goes on with --resume.", markup=False)
+            return 2
         traceback.print_exc()
         console.print("[bold red]This is a fault of robot-rl, not yours.[/] Please report the lines above.")
         return 1

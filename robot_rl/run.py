@@ -14,7 +14,8 @@ import matplotlib.pyplot as plt
 from torch.utils.tensorboard import SummaryWriter
 
 from robot_rl.config import save_yaml, to_mapping
-from robot_rl.errors import ConfigError
+from robot_rl.data.durable import write_synced
+from robot_rl.errors import ConfigError, DataError
 
 
 class RunLog:
@@ -44,7 +45,7 @@ class RunLog:
         save_yaml(config, path / "config.yaml")
         self._file = path / "metrics.jsonl"
         kept = [row for row in read_metrics(path) if resume_step is not None and row["step"] <= resume_step]
-        self._file.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        write_synced(self._file, "".join(json.dumps(row) + "\n" for row in kept).encode())
         self._board = SummaryWriter(path / "tensorboard", purge_step=resume_step)
         self._wandb = None
         if service is not None:
@@ -70,11 +71,21 @@ class RunLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Rows of a run's `metrics.jsonl`; empty where there is none."""
+    """Rows of a run's `metrics.jsonl`; empty where there is none. A last one that a full disk cut short is left out.
+
+    Raises:
+        DataError: If another one is damaged.
+    """
     file = path / "metrics.jsonl"
-    if not file.is_file():
-        return []
-    return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+    rows: list[dict[str, float]] = []
+    lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except ValueError as error:
+            if number < len(lines):
+                raise DataError(f"{file}, line {number} is damaged ({error}). Remove the line.") from error
+    return rows
 
 
 def plot_curves(path: Path, unit: str = "gradient updates") -> Path:
