@@ -40,8 +40,12 @@ def finetune(config: FinetuneConfig, *, quiet: bool = False) -> dict[str, float]
     """
     torch.set_num_threads(config.threads)
     stop = threading.Event()
-    run = OnlineRun(config)
-    turns = _Turns(run)
+    run = OnlineRun(config, in_turns=True)
+    try:
+        turns = _Turns(run)
+    except BaseException:
+        run.close()
+        raise
     try:
         with progress_bar(hidden=quiet) as bar, interrupt_sets(stop):
             task = bar.add_task(config.algorithm, total=config.steps, completed=run.learner.interactions, note="")
@@ -86,6 +90,7 @@ class _Turns:
                 self._pilot.interactions = run.learner.interactions
         else:
             self.save()  # so that a run that is killed at once can be resumed
+        if run.unseen:
             run.evaluate()
 
     def step(self) -> None:

@@ -21,7 +21,15 @@ from torch import Tensor
 from robot_rl.algorithms.agent import Agent, Metrics
 from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
 from robot_rl.algorithms.student import Student
-from robot_rl.checkpoint import load_agent, load_policy, resolve, save_checkpoint
+from robot_rl.checkpoint import (
+    TRAIN_CONFIG,
+    load_agent,
+    load_policy,
+    read_json,
+    require_same_learner,
+    resolve,
+    save_checkpoint,
+)
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.hindsight import Hindsight, goal_fn
 from robot_rl.data.replay import MEMORY_GB, Replay
@@ -35,7 +43,7 @@ from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.intervene import require_takeovers
 from robot_rl.online import OnlineConfig, OnlineLearner
-from robot_rl.run import RunLog
+from robot_rl.run import RunLog, read_metrics
 from robot_rl.spec import Spec
 from robot_rl.transfer.lesson import learn_from, with_teacher
 from robot_rl.transfer.plots import draw_weights
@@ -116,14 +124,16 @@ class OnlineRun:
 
     Args:
         config: Resolved options.
+        in_turns: Whether the run takes its transitions itself, one by one; else actors deliver them.
 
     Raises:
-        CheckpointError: If `out` already holds a run and `resume` is off, or holds none and it is on.
+        CheckpointError: If `out` already holds a run and `resume` is off, or holds none, or one of other options, and
+            it is on.
         ConfigError: If the options do not fit together.
         SpecMismatch: If data, policy and environment do not fit each other.
     """
 
-    def __init__(self, config: FinetuneConfig) -> None:
+    def __init__(self, config: FinetuneConfig, *, in_turns: bool = False) -> None:
         data = _data_folder(config)
         config = replace(config, data=None if data is None else data.absolute())  # `export` finds it from anywhere
         device = pick_device(config.device)
@@ -131,7 +141,7 @@ class OnlineRun:
         if teacher is not None:
             config = replace(config, agent=with_teacher(config.agent, teacher))
         self.config = config
-        resumed = _resumed(config, device)
+        resumed = _resumed(config, device, in_turns=in_turns)
         self.env, agent, episodes = _prepare(config, device, resumed[0] if resumed else None, teacher)
         self.reward = reward_fn(config.reward, self.env, agent.spec)
         offline = _offline(config, agent.spec, episodes, self.reward, device)
@@ -147,6 +157,8 @@ class OnlineRun:
             raise CheckpointError(f"{config.out} holds transitions but no checkpoint. Choose another --out.")
         since = None if self.state is None else self.learner.interactions
         self._metrics = RunLog(config.out, config, resume_step=since, wandb=config.wandb, unit="interactions")
+        seen = any("eval/return" in row for row in read_metrics(config.out))
+        self.unseen = self.learner.interactions == 0 and not seen  # not evaluated as it came, whatever cut it short
 
     @property
     def finished(self) -> bool:
@@ -250,14 +262,31 @@ def open_env(config: FinetuneConfig, spec: Spec) -> Env:
     return env
 
 
-def _resumed(config: FinetuneConfig, device: str) -> tuple[Agent, dict[str, Tensor]] | None:
+def _resumed(config: FinetuneConfig, device: str, *, in_turns: bool) -> tuple[Agent, dict[str, Tensor]] | None:
     exists = (config.out / "checkpoints" / "last").exists()
     if exists and not config.resume:
         raise CheckpointError(
             f"{config.out} already holds a run at update {resolve(config.out).name.lstrip('0') or '0'}. "
             f"Add --resume to go on with it, or choose another --out."
         )
-    return load_agent(config.out, device=device) if config.resume else None
+    if not config.resume:
+        return None
+    agent, state = load_agent(config.out, device=device)
+    require_same_learner(config.out, agent, config.algorithm, config.agent)
+    before = str(read_json(resolve(config.out) / TRAIN_CONFIG).get("reward", config.reward))
+    if before != config.reward:
+        raise CheckpointError(
+            f"{config.out} holds transitions with --reward {before}, not {config.reward}. Resume it with the same "
+            f"--reward, or choose another --out."
+        )
+    if config.world_model is None and "augment.model" in state:
+        raise CheckpointError(f"{config.out} was trained with a world model. Resume it with the same --world-model.")
+    if in_turns and "episode" not in state:
+        raise CheckpointError(
+            f"{config.out} was fine-tuned with actors, and --in-turns would throw away what they delivered since its "
+            f"last checkpoint. Resume it without --in-turns, or choose another --out."
+        )
+    return agent, state
 
 
 def _prepare(

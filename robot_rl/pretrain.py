@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robot_rl.algorithms.agent import Agent
 from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
-from robot_rl.checkpoint import load_agent, resolve, save_checkpoint
+from robot_rl.checkpoint import load_agent, require_same_learner, resolve, save_checkpoint
 from robot_rl.console import progress_bar
 from robot_rl.data.dataset import Dataset, load_dataset
 from robot_rl.data.replay import MEMORY_GB, Batch, Replay, TransitionSource
@@ -139,6 +139,7 @@ def _start(
         )
     if config.resume:
         agent, state = load_agent(config.out, device=device)
+        require_same_learner(config.out, agent, config.algorithm, config.agent)
         dataset.spec.require_match(agent.spec, str(dataset.path), str(config.out), "Resume with the same --data.")
         sampler.set_state(state["sampler"].cpu())
         return agent, sampler, state

@@ -62,7 +62,7 @@ class LearnerView:
         scalars: Latest episodes, last evaluation, last metrics.
         actors: Each as last heard.
         counters: Of the bridge.
-        doing: In one word.
+        doing: In a word; why nothing can be stored, where that is so.
     """
 
     interactions: int
@@ -122,10 +122,10 @@ class _Loop:
 
     def run_until(self, stop: threading.Event) -> dict[str, float]:
         run, learner = self.run, self.run.learner
-        if run.state is None:
+        if run.state is None or "episode" in run.state:  # from now on it is a run with actors
             run.save()
         self.publish()
-        if run.state is None:
+        if run.unseen:
             self.evaluate()
         while not self.finished and not stop.is_set():
             took = self.take()
@@ -220,7 +220,7 @@ class _Loop:
             scalars=self.run.scalars,
             actors=self.hub.actors(),
             counters=self.hub.counters,
-            doing=doing,
+            doing=self.hub.trouble or doing,
         )
         self.show(view)
 

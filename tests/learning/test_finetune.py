@@ -1,6 +1,8 @@
 """Fine-tuning in turns: reproducible, resumable, and on the schedule that was asked for."""
 
+import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from robot_rl.algorithms.awac import AWACConfig
 from robot_rl.algorithms.bc import BCConfig
@@ -24,7 +27,7 @@ from robot_rl.data.row_table import RowTable
 from robot_rl.data.stats import observation_stats
 from robot_rl.data.transition import Rows, transition_dtype
 from robot_rl.envs import env_spec, make_env
-from robot_rl.errors import CheckpointError, ConfigError
+from robot_rl.errors import CheckpointError, ConfigError, DataError
 from robot_rl.finetune import finetune
 from robot_rl.online import OnlineConfig, OnlineLearner
 from robot_rl.online_run import FinetuneConfig, OnlineRun
@@ -117,6 +120,106 @@ def test_a_run_killed_in_its_first_steps_keeps_the_evaluation_it_began_with(
     finetune(config("sac", tmp_path / "straight", logs.path), quiet=True)
     assert read_metrics(tmp_path / "run") == read_metrics(tmp_path / "straight")
     assert read_metrics(tmp_path / "run")[0]["step"] == 0
+
+
+def test_a_run_cut_in_its_first_evaluation_makes_up_for_it(
+    logs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(_: OnlineRun) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OnlineRun, "evaluate", cut)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(config("sac", tmp_path / "run", logs.path), quiet=True)
+    monkeypatch.undo()
+    finetune(config("sac", tmp_path / "run", logs.path, resume=True), quiet=True)
+    finetune(config("sac", tmp_path / "straight", logs.path), quiet=True)
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+def test_a_run_is_not_resumed_as_another_one(logs: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    finetune(config("sac", out, logs.path, steps=25), quiet=True)
+    before = load_agent(out)[0].cfg
+    changes: list[tuple[str, dict[str, Any], str]] = [
+        ("awac", {}, r"is a run of sac, not of awac"),
+        ("sac", {"agent": replace(SMALL["sac"], hidden=(8,))}, r"--agent.hidden was .16.*, not .8.*--start included"),
+        ("sac", {"agent": replace(SMALL["sac"], lr=0.5)}, r"--agent.lr was 0.0\d*, not 0.5"),
+        ("sac", {"reward": "goal"}, r"transitions with --reward logged, not goal"),
+    ]
+    for name, changed, words in changes:
+        with pytest.raises(CheckpointError, match=words):
+            finetune(config(name, out, logs.path, steps=40, resume=True, **changed), quiet=True)
+    assert load_agent(out)[0].cfg == before
+
+
+def test_a_run_with_actors_is_not_taken_up_in_turns(logs: Dataset, tmp_path: Path) -> None:
+    run = OnlineRun(config("sac", tmp_path / "run", logs.path))
+    run.save()
+    run.close()
+    with pytest.raises(CheckpointError, match=r"fine-tuned with actors.*Resume it without --in-turns"):
+        finetune(config("sac", tmp_path / "run", logs.path, resume=True), quiet=True)
+
+
+def test_a_checkpoint_written_again_is_whole_whenever_it_is_cut(
+    logs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run that is saved twice during its warm-up."""
+    run = OnlineRun(config("sac", tmp_path / "run", logs.path))
+    run.save()
+    calls, last = [0], [0]
+
+    def cutting(real: Any) -> Any:
+        def done_and_cut(*words: Any, **more: Any) -> Any:
+            found = real(*words, **more)
+            calls[0] += 1
+            if calls[0] == last[0]:
+                raise KeyboardInterrupt
+            return found
+
+        return done_and_cut
+
+    for owner, name in ((shutil, "rmtree"), (shutil, "copytree"), (Path, "rename"), (Path, "replace")):
+        monkeypatch.setattr(owner, name, cutting(getattr(owner, name)))
+    cuts = 0
+    while cuts < 30:
+        calls[0], last[0] = 0, cuts + 1
+        try:
+            run.save()
+        except KeyboardInterrupt:
+            cuts += 1
+            load_agent(tmp_path / "run")
+        else:
+            break
+    assert 5 < cuts < 30
+    monkeypatch.undo()
+    run.close()
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*.old"))
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(
+    logs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    run = OnlineRun(config("sac", tmp_path / "run", logs.path))
+    run.save()
+    monkeypatch.setattr("robot_rl.checkpoint.save_file", full)
+    with pytest.raises(CheckpointError, match=r"No space left on device.*go on from there with --resume"):
+        run.save()
+    run.close()
+    load_agent(tmp_path / "run")
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*.tmp-*"))
+
+
+def test_a_cut_line_ends_the_metrics(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 0, "a": 1.0}\n\n{"step": 1, "a": 2.0}\n{"step": 2, "a"')
+    assert [row["step"] for row in read_metrics(tmp_path)] == [0, 1]
+    file.write_text('{"step": 0, "a": 1.0}\n{"step"{"step": 2, "a": 1.0}\n{"step": 3, "a": 1.0}\n')
+    with pytest.raises(DataError, match=r"metrics.jsonl, line 2 is damaged"):
+        read_metrics(tmp_path)
 
 
 def test_logged_data_beyond_memory_change_nothing(
