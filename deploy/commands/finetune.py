@@ -97,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
         print_results(console, config, finetune(config), done=True)
         return 0
     stop = threading.Event()
-    crew = _Crew(config)
+    crew = _Crew(config, stop)
     try:
         with interrupt_sets(stop):
             results, done = serve_actors(config, stop, started=crew.start)
@@ -134,7 +134,7 @@ def serve_actors(
         hub = LearnerHub(config.bind, run.log, keys=keys)
         try:
             with Dashboard(f"{config.algorithm} -> {config.out}", config.steps, quiet=quiet) as dashboard:
-                watch = started(hub.address, run.env.spec.id if run.env and run.env.spec else config.env)
+                watch = started(hub.address, config.env or run.learner.agent.spec.env_id)
                 results = learn(run, hub, config, stop=stop, show=dashboard.show, watch=watch)
         finally:
             hub.close()
@@ -177,8 +177,8 @@ def print_results(console: Console, config: FinetuneConfig, results: dict[str, f
 class _Crew:
     """The local actor processes."""
 
-    def __init__(self, config: FinetuneCommand) -> None:
-        self._config = config
+    def __init__(self, config: FinetuneCommand, stop: threading.Event) -> None:
+        self._config, self._stop = config, stop
         self._processes: list[subprocess.Popen[bytes]] = []
         self._terminal = termios.tcgetattr(sys.stdin) if config.teleop and sys.stdin.isatty() else None
 
@@ -199,12 +199,14 @@ class _Crew:
         return self.check
 
     def check(self) -> None:
-        """Raise if an actor has ended by a fault."""
+        """Raise if an actor has ended by a fault; once all were ended, as by an arm's operator, end the run too."""
         for number, process in enumerate(self._processes):
             if process.poll() not in (None, 0, 130):
                 log = self._config.out / "actors" / f"{number}.log"
                 last = " ".join(log.read_text(errors="replace").split()[-60:])
                 raise BridgeError(f"Actor {number} ended with status {process.returncode}: {last} (see {log})")
+        if all(process.poll() is not None for process in self._processes):
+            self._stop.set()
 
     def end(self) -> None:
         """Ask them to end, then insist."""
@@ -229,7 +231,8 @@ class _Crew:
         words += ["--name", f"actor {number}", "--reward", config.reward]
         words += ["--child-of", str(os.getpid())]  # killed outright, this process could not end it
         words += ["--noise-memory", str(config.noise_memory)]
-        words += ["--env", env_id] if env_id else []
+        place = config.env if config.arm else env_id  # an arm's file names its simulator
+        words += ["--env", place] if place else []
         words += ["--arm", config.arm] if config.arm else []
         words += ["--socket", str(config.socket)] if config.socket else []
         words += ["--seed", str(int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0]) // 2)]

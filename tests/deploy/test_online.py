@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 import torch
 
 from deploy.bundle.policy import Policy
+from deploy.commands.finetune import FinetuneCommand, _Crew, serve_actors
 from deploy.online.actor import act
 from deploy.online.lead import Lead
+from deploy.online.learner import LearnerConfig
 from deploy.online.weights import WeightExporter
 from robot_rl.algorithms.awac import AWACConfig
 from robot_rl.algorithms.iql import IQLConfig
@@ -29,6 +32,7 @@ from robot_rl.data.stats import observation_stats
 from robot_rl.data.transition import Rows
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import BundleError, ParityError
+from robot_rl.online_run import FinetuneConfig, OnlineRun
 from tests.deploy.runs import transitions
 from tests.learning.made import make_episodes, make_spec
 
@@ -130,6 +134,40 @@ def test_a_served_policy_cannot_explore() -> None:
     policy.explores = False
     with pytest.raises(BundleError, match="without exploration"):
         policy.explore(np.zeros(3, "f4"), np.zeros(1, "f4"))
+
+
+def test_actors_step_where_the_policy_was_trained_also_without_evaluations(tmp_path: Path) -> None:
+    cfg, stop, seen = TD3BCConfig(hidden=(16,), batch_size=8), threading.Event(), list[str]()
+    common: dict[str, Any] = {"algorithm": "td3-bc", "agent": cfg, "eval_episodes": 0, "device": "cpu"}
+    begun = OnlineRun(FinetuneConfig(out=tmp_path / "begun", env=ENV, **common))
+    begun.save()
+    begun.close()
+    config = LearnerConfig(
+        out=tmp_path / "run", start=tmp_path / "begun", offline_share=0.0, bind="tcp://127.0.0.1:*", **common
+    )
+
+    def started(_address: str, env_id: str) -> Callable[[], None]:
+        seen.append(env_id)
+        stop.set()
+        return lambda: None
+
+    serve_actors(config, stop, quiet=True, started=started)
+    assert seen == [ENV]
+
+
+def test_a_run_ends_with_the_last_of_its_actors(tmp_path: Path) -> None:
+    stop = threading.Event()
+    config = FinetuneCommand(algorithm="td3-bc", agent=TD3BCConfig(), out=tmp_path / "run", env=ENV, actors=2)
+    crew = _Crew(config, stop)
+    crew._processes = [subprocess.Popen(["true"]), subprocess.Popen(["sleep", "60"])]
+    crew._processes[0].wait()
+    crew.check()
+    assert not stop.is_set()
+    crew._processes[1].send_signal(signal.SIGINT)  # whom an operator ended
+    crew._processes[1].wait()
+    crew._processes[1].returncode = 130
+    crew.check()
+    assert stop.is_set()
 
 
 # Real processes
