@@ -93,6 +93,10 @@ class Desk:
             case m.EpisodeEnd() | m.Intervention():
                 self._note(peer, message)
 
+    def knows(self, route: bytes) -> bool:
+        """Whether an actor that was welcomed talks on `route`."""
+        return any(peer.route == route for peer in self.peers.values())
+
     def refuse(self, route: bytes, reason: str) -> None:
         """Tell whoever is on `route` that it is not wanted."""
         self._say(route, m.Refusal(session=self.session, sequence=self._number(), reason=reason))

@@ -186,7 +186,7 @@ class LearnerHub:
                 message = m.decode_from_actor(parts[-1].buffer)
             except m.BadMessage as error:
                 self._complaints.add(error.kind, str(error))
-                if error.kind == "wrong_version":
+                if error.kind == "wrong_version" and not self._desk.knows(route):  # else spoilt on the way
                     self._desk.refuse(route, f"{error}. Install the same version on both machines.")
                 continue
             self._desk.take(route, message, now)

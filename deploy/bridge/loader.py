@@ -26,7 +26,7 @@ class PolicyLoader:
     """
 
     def __init__(self, spec: Spec) -> None:
-        self.loaded_version = 0  # newest that was built
+        self.loaded_version: int | None = None  # newest that was built
         self.rejected = 0
         self.trouble = ""  # why the newest was rejected
         self._spec = spec

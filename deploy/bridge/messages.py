@@ -28,6 +28,7 @@ FRAME = struct.Struct("<3sBI")
 MAX_FROM_ACTOR = 4 * 2**20  # bytes of a frame
 MAX_FROM_LEARNER = 64 * 2**20
 MAX_ROWS = 65_536  # transitions of a message
+NO_WEIGHTS = 2**32 - 1  # stands for a version before the first, since 0 is one
 
 Session = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
@@ -107,7 +108,8 @@ class ActorBeat(Message, frozen=True, kw_only=True, tag="actor_beat"):
     Args:
         policy_version: Of the policy it runs; 0 before the first.
         policy_age_s: Since that was last known to be the newest, s.
-        weights_version: Newest that it has received whole, whether or not swapped in yet.
+        weights_version: Newest that it has received whole, whether or not swapped in yet; `NO_WEIGHTS` before the
+            first.
         backlog: Transitions taken and not yet stored by the learner.
         latency_us: Its last measured round trip, us; 0 before the first.
         clock_us: Its monotonic clock, us; the learner returns it.

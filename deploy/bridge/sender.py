@@ -25,6 +25,7 @@ HELLO_S = 0.5
 RESEND_S = 1.0
 AGAIN_S = 0.2  # the shortest time between two goings-back to the same place
 SILENCE_S = 3.0  # then the connection is made anew
+TRUSTED_S = 0.5  # how long a look at the learner's key holds
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +100,8 @@ class Sender:
         self._next = 0  # sequence to send next
         self._expected = 0  # sequence that the learner wants next
         self._progress_at = self._hello_at = self._beat_at = self._sent_at = self._again_at = 0.0
-        self._connected_at = time.monotonic()
+        self._connected_at = self._trusted_at = time.monotonic()
+        self._distrusts = False
         self._thread = threading.Thread(target=self._run, name="bridge-sender", daemon=True)
         self._thread.start()
 
@@ -128,6 +130,12 @@ class Sender:
             _log.exception("the bridge's thread failed")
 
     def _step(self, now: float) -> None:
+        if self._keys is not None and now - self._trusted_at > TRUSTED_S:
+            self._trusted_at = now
+            self._look_at_key(self._keys, now)
+        if self._distrusts:
+            self._closing.wait(HELLO_S)
+            return
         busy = bool(self._welcomed_by) and self._send_rows(now)
         if self._socket.poll(0 if busy else LINGER_MS, zmq.POLLIN):
             self._receive()
@@ -155,6 +163,14 @@ class Sender:
             done.remove()
             self._welcomed_by = b""
             self._hello_at = 0.0
+
+    def _look_at_key(self, keys: Keys, now: float) -> None:
+        """Hear a learner no more whose key was revoked on this machine; connect anew once it is allowed again."""
+        before, self._distrusts = self._distrusts, not keys.trusts_peer()
+        if self._distrusts:
+            self.heard.refusal = f"the key of '{keys.peer}' was revoked on this machine"
+        elif before:
+            self._reconnect(now)
 
     def _send_rows(self, now: float) -> bool:
         """Send a batch if there is a full one, or one that has waited long enough; True if it went out."""
@@ -195,7 +211,7 @@ class Sender:
                 sequence=spool.taken,
                 policy_version=acting.policy_version,
                 policy_age_s=acting.policy_age_s,
-                weights_version=self._loader.loaded_version,
+                weights_version=m.NO_WEIGHTS if (loaded := self._loader.loaded_version) is None else loaded,
                 backlog=self.backlog,
                 latency_us=self.heard.latency_us,
                 clock_us=int(now * 1e6),
@@ -222,7 +238,7 @@ class Sender:
                 message = m.decode_from_learner(parts[-1])
             except m.BadMessage as error:
                 self.heard.counters[error.kind] += 1
-                if error.kind == "wrong_version":
+                if error.kind == "wrong_version" and not self._welcomed_by:  # else spoilt on the way
                     self.heard.refusal = f"the learner speaks {error}. Install the same version on both machines."
                 continue
             self._take(message)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,8 +92,12 @@ class KeyFolder:
 
     def allowed(self) -> dict[str, str]:
         """Names of the allowed peers by public key, as the folder stands now."""
-        files = (self.path / "allowed").glob("*.pub")
-        return {f.read_text().strip(): f.stem for f in sorted(files) if not f.name.startswith(".")}
+        found: dict[str, str] = {}
+        for file in sorted((self.path / "allowed").glob("*.pub")):
+            if not file.name.startswith("."):
+                with suppress(FileNotFoundError):  # revoked at this moment
+                    found[file.read_text().strip()] = file.stem
+        return found
 
     def own(self) -> dict[str, str]:
         """Public keys of this machine by name."""
@@ -152,6 +157,10 @@ class Keys:
     folder: KeyFolder
     own: str
     peer: str = ""
+
+    def trusts_peer(self) -> bool:
+        """Whether the server is still allowed here."""
+        return self.peer in self.folder.allowed().values()
 
     def secure_server(self, socket: zmq.Socket[bytes]) -> None:
         """Let only allow-listed clients in (with `deploy.network.access.Gate` around the socket).

@@ -69,6 +69,14 @@ def test_keys_open_any_address_to_the_allowed_alone(
     assert link.drain(30)
     assert len(hub.log) == 10
 
+    arm.revoke("learner")  # as well
+    assert eventually(lambda: "the key of 'learner' was revoked on this machine" in link.hold)
+    publish(link, 10, 5)
+    assert not link.drain(0.5)
+    arm.allow("learner", learner.pair("learner").public)
+    assert link.drain(30)
+    assert link.hold == ""
+
 
 def test_an_actor_talks_to_no_other_learner(
     folders: tuple[KeyFolder, KeyFolder], start_hub: StartHub, start_link: StartLink, tmp_path: Path
@@ -113,6 +121,13 @@ def test_what_is_missing_is_said_with_the_remedy(
     file.write_text("{}")
     with pytest.raises(ConfigError, match=r"is not a key file"):
         arm.pair("arm")
+
+
+def test_a_key_that_goes_while_one_looks_is_gone(tmp_path: Path) -> None:
+    keys = KeyFolder(tmp_path)
+    keys.allow("arm", KeyFolder(tmp_path / "other").new("arm"))
+    (tmp_path / "allowed" / "gone.pub").symlink_to("nowhere")
+    assert list(keys.allowed().values()) == ["arm"]
 
 
 def test_command_line_makes_allows_lists_and_revokes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

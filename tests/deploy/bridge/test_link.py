@@ -355,6 +355,53 @@ def test_a_learner_of_another_version_is_told_apart(start_link: StartLink) -> No
     context.term()
 
 
+def test_a_spoilt_byte_is_no_other_version(
+    start_hub: StartHub, start_link: StartLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = start_hub()
+    link = start_link(hub.address, heartbeat_s=0.05)
+    publish(link, 0, 5)
+    assert link.drain(20)
+    encode, spoilt = m.encode, set[type]()
+
+    def spoiling(message: m.Message) -> bytearray:
+        frame = encode(message)
+        if isinstance(message, m.ActorBeat | m.LearnerBeat) and type(message) not in spoilt:
+            spoilt.add(type(message))
+            frame[3] = 9
+        return frame
+
+    monkeypatch.setattr(m, "encode", spoiling)
+    assert eventually(lambda: hub.counters.get("wrong_version") == link.counters.get("wrong_version") == 1)
+    publish(link, 5, 5)
+    assert link.drain(20)
+    assert (link.refusal, link.counters["welcomes"]) == ("", 1)
+
+
+def test_the_first_weights_come_again_where_they_were_spoilt(
+    start_hub: StartHub, start_link: StartLink, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, contract = bundle
+    hub = start_hub(spec=contract.spec)
+    encode, sent = m.encode, list[m.Message]()
+
+    def spoiling(message: m.Message) -> bytearray:
+        frame = encode(message)
+        if isinstance(message, m.Weights):
+            sent.append(message)
+            frame[-1] ^= len(sent) == 1
+        return frame
+
+    monkeypatch.setattr(m, "encode", spoiling)
+    link = start_link(hub.address, spec=contract.spec)
+    hub.publish_weights(restamped(folder, 0), 0)  # what a learner begins with
+    assert eventually(lambda: link.take_policy() is not None)
+    assert link.counters["malformed"] == 1
+    count = len(sent)
+    time.sleep(1.5)
+    assert len(sent) == count  # it is said to have arrived
+
+
 def test_a_full_disk_at_the_learner_loses_nothing(
     start_hub: StartHub, start_link: StartLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
