@@ -158,7 +158,7 @@ def require_same_learner(run: Path, agent: Agent, algorithm: str, agent_config: 
         raise CheckpointError(
             f"{run} is a run of {before}, not of {algorithm}. Resume it as one, or choose another --out."
         )
-    old, new = to_mapping(agent.cfg), to_mapping(agent_config)
+    old, new = (json.loads(json.dumps(to_mapping(options))) for options in (agent.cfg, agent_config))
     odd = [f"--agent.{key.replace('_', '-')} was {old[key]}, not {new[key]}" for key in old if old[key] != new[key]]
     if odd:
         raise CheckpointError(
