@@ -147,26 +147,6 @@ def load_agent(path: Path, *, device: str = "cpu") -> tuple[Agent, dict[str, Ten
     return agent, state
 
 
-def require_same_learner(run: Path, agent: Agent, algorithm: str, agent_config: Any) -> None:
-    """Refuse to go on with `agent`, as it was loaded from `run`, under another name or other options.
-
-    Raises:
-        CheckpointError: If they differ: the weights would be saved with options that they do not fit.
-    """
-    before = str(read_json(resolve(run) / CONFIG)["algorithm"])
-    if before != algorithm:
-        raise CheckpointError(
-            f"{run} is a run of {before}, not of {algorithm}. Resume it as one, or choose another --out."
-        )
-    old, new = (json.loads(json.dumps(to_mapping(options))) for options in (agent.cfg, agent_config))
-    odd = [f"--agent.{key.replace('_', '-')} was {old[key]}, not {new[key]}" for key in old if old[key] != new[key]]
-    if odd:
-        raise CheckpointError(
-            f"{run} was begun with other options: {'; '.join(odd)}. Resume it by the same command (--start included), "
-            f"or choose another --out."
-        )
-
-
 def load_policy(path: Path, *, device: str = "cpu") -> TrainedPolicy:
     """The deterministic policy of a run or checkpoint folder.
 

@@ -21,15 +21,7 @@ from torch import Tensor
 from robot_rl.algorithms.agent import Agent, Metrics
 from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
 from robot_rl.algorithms.student import Student
-from robot_rl.checkpoint import (
-    TRAIN_CONFIG,
-    load_agent,
-    load_policy,
-    read_json,
-    require_same_learner,
-    resolve,
-    save_checkpoint,
-)
+from robot_rl.checkpoint import load_agent, load_policy, resolve, save_checkpoint
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.hindsight import Hindsight, goal_fn
 from robot_rl.data.replay import MEMORY_GB, Replay
@@ -43,6 +35,7 @@ from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.intervene import require_takeovers
 from robot_rl.online import OnlineConfig, OnlineLearner
+from robot_rl.resume import require_same_learner, require_same_rewards
 from robot_rl.run import RunLog, read_metrics
 from robot_rl.spec import Spec
 from robot_rl.transfer.lesson import learn_from, with_teacher
@@ -273,14 +266,7 @@ def _resumed(config: FinetuneConfig, device: str, *, in_turns: bool) -> tuple[Ag
         return None
     agent, state = load_agent(config.out, device=device)
     require_same_learner(config.out, agent, config.algorithm, config.agent)
-    before = str(read_json(resolve(config.out) / TRAIN_CONFIG).get("reward", config.reward))
-    if before != config.reward:
-        raise CheckpointError(
-            f"{config.out} holds transitions with --reward {before}, not {config.reward}. Resume it with the same "
-            f"--reward, or choose another --out."
-        )
-    if config.world_model is None and "augment.model" in state:
-        raise CheckpointError(f"{config.out} was trained with a world model. Resume it with the same --world-model.")
+    require_same_rewards(config.out, config.reward, config.world_model, state)
     if in_turns and "episode" not in state:
         raise CheckpointError(
             f"{config.out} was fine-tuned with actors, and --in-turns would throw away what they delivered since its "

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robot_rl.algorithms.agent import Agent
 from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
-from robot_rl.checkpoint import load_agent, require_same_learner, resolve, save_checkpoint
+from robot_rl.checkpoint import load_agent, resolve, save_checkpoint
 from robot_rl.console import progress_bar
 from robot_rl.data.dataset import Dataset, load_dataset
 from robot_rl.data.replay import MEMORY_GB, Batch, Replay, TransitionSource
@@ -26,6 +26,7 @@ from robot_rl.envs import Env, env_spec, make_env
 from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.interrupt import interrupt_sets
+from robot_rl.resume import require_same_learner
 from robot_rl.run import RunLog
 from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented
 
