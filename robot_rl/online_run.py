@@ -21,7 +21,7 @@ from torch import Tensor
 from robot_rl.algorithms.agent import Agent, Metrics
 from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
 from robot_rl.algorithms.student import Student
-from robot_rl.checkpoint import load_agent, load_policy, resolve, save_checkpoint
+from robot_rl.checkpoint import load_agent, load_policy, require_as_begun, resolve, save_checkpoint
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.hindsight import Hindsight, goal_fn
 from robot_rl.data.replay import MEMORY_GB, Replay
@@ -136,6 +136,8 @@ class OnlineRun:
         self.config = config
         resumed = _resumed(config, device, in_turns=in_turns)
         self.env, agent, episodes = _prepare(config, device, resumed[0] if resumed else None, teacher)
+        if resumed:
+            require_as_begun(config.out, config, ("algorithm", "agent", "reward", "logged_reward"))
         self.reward = reward_fn(config.reward, self.env, agent.spec)
         offline = _offline(config, agent.spec, episodes, self.reward, device)
         self.learner = OnlineLearner(agent, offline, config, config.seed, self._hindsight(agent.spec, device))

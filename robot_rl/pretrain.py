@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robot_rl.algorithms.agent import Agent
 from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
-from robot_rl.checkpoint import load_agent, resolve, save_checkpoint
+from robot_rl.checkpoint import load_agent, require_as_begun, resolve, save_checkpoint
 from robot_rl.console import progress_bar
 from robot_rl.data.dataset import Dataset, load_dataset
 from robot_rl.data.replay import MEMORY_GB, Batch, Replay, TransitionSource
@@ -23,12 +23,15 @@ from robot_rl.data.selection import Episodes, Selection
 from robot_rl.data.stats import observation_stats
 from robot_rl.device import DeviceName, pick_device
 from robot_rl.envs import Env, env_spec, make_env
-from robot_rl.errors import CheckpointError, ConfigError, DivergedError
+from robot_rl.errors import CheckpointError, ConfigError, DataError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.resume import require_same_learner
 from robot_rl.run import RunLog
 from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented
+
+# what a resumed run keeps: its networks, and which episodes it learns from
+BEGUN_WITH = ("algorithm", "agent", "seed", "holdout", "successes_only", "reward")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +90,11 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
     env = _open_env(config, dataset)
     training, held_out = _split(dataset, config, reward_fn(config.reward, env, dataset.spec))
     replay = Replay.of(dataset.spec, training, device, beside=dataset.path, memory_gb=config.memory_gb)
+    if not len(replay):
+        raise DataError(
+            f"{dataset.path}: the {len(training)} episodes to learn from have one step each, and the log lacks the "
+            f"observation after it: no transition is left. Record longer episodes."
+        )
     probe = Replay.of(dataset.spec, held_out, device, beside=dataset.path) if held_out else None
     agent, sampler, progress = _start(config, dataset, training, device)
     source = _augmented(config, replay, agent, progress)
@@ -139,6 +147,7 @@ def _start(
             f"Add --resume to go on with it, or choose another --out."
         )
     if config.resume:
+        require_as_begun(config.out, config, BEGUN_WITH)
         agent, state = load_agent(config.out, device=device)
         require_same_learner(config.out, agent, config.algorithm, config.agent)
         dataset.spec.require_match(agent.spec, str(dataset.path), str(config.out), "Resume with the same --data.")

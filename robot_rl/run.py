@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ class RunLog:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._unit = unit
-        save_yaml(config, path / "config.yaml")
+        began = replace(config, resume=False) if getattr(config, "resume", False) else config
+        save_yaml(began, path / "config.yaml")  # given back with --config it begins a run, however this one was begun
         self._file = path / "metrics.jsonl"
         kept = [row for row in read_metrics(path) if resume_step is not None and row["step"] <= resume_step]
         write_synced(self._file, "".join(json.dumps(row) + "\n" for row in kept).encode())

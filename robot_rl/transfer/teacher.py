@@ -23,6 +23,7 @@ from robot_rl.checkpoint import (
     STATE,
     read_json,
     read_tensors,
+    require_as_begun,
     resolve,
     statistics_to_dict,
     write_checkpoint,
@@ -39,7 +40,7 @@ from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.latent.model import LatentModel, LatentModelConfig, Metrics
 from robot_rl.nets.actor import Scaler
-from robot_rl.run import RunLog
+from robot_rl.run import RunLog, read_metrics
 from robot_rl.spec import Spec
 from robot_rl.transfer.guide import SourceSteps
 from robot_rl.transfer.store import FORMAT_VERSION, STEPS_FILE, load_teacher
@@ -111,7 +112,7 @@ def train_teacher(config: TeacherConfig, *, quiet: bool = False) -> dict[str, fl
     if stop.is_set():
         raise KeyboardInterrupt(f"saved at update {run.updates}; go on with --resume")
     run.write_steps()
-    return found
+    return found or read_metrics(config.out)[-1]  # a run that was at its end already says how it ended
 
 
 class _Training:
@@ -219,6 +220,7 @@ class _Training:
         return seen._replace(obs=self.scaler.obs(seen.obs), action=self.scaler.to_unit(seen.action)), context
 
     def _take_up(self) -> None:
+        require_as_begun(self.config.out, self.config, ("model", "seed", "holdout"))
         folder = resolve(self.config.out)
         teacher = load_teacher(folder, device=str(self._contexts.device))
         if teacher.sources != self.names or teacher.stats.digest != self.stats.digest:

@@ -60,7 +60,7 @@ class TrainedModel:
         if self.error is None or self.naive_error is None:
             raise CheckpointError(
                 f"The world model in {self.run} is not trained to its end. Go on with "
-                f"`robot-rl world-model {self.name} --resume --out {self.run}`."
+                f"`robot-rl world-model {self.name} --config {self.run}/config.yaml --resume`."
             )
         if self.error >= self.naive_error and not force:
             raise ConfigError(

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from robot_rl.checkpoint import resolve
+from robot_rl.checkpoint import require_as_begun, resolve
 from robot_rl.console import progress_bar
 from robot_rl.data.dataset import Dataset, load_dataset
 from robot_rl.data.episode import Episode
@@ -96,6 +96,7 @@ def _start(
         )
     rows, kept = (Replay.of(dataset.spec, part, device).transitions() for part in (training, held_out))
     if config.resume:
+        require_as_begun(config.out, config, ("kind", "model", "seed", "holdout"), free=("model.epochs",))
         trained, state = load_model(config.out, device=device)
         model = trained.module
         dataset.spec.require_match(model.spec, str(dataset.path), str(config.out), "Resume with the same --data.")

@@ -16,6 +16,7 @@ from robot_rl.algorithms.registry import AgentConfig
 from robot_rl.algorithms.sac import SACConfig
 from robot_rl.algorithms.td3_bc import TD3BCConfig
 from robot_rl.checkpoint import load_agent, load_policy
+from robot_rl.cli import main
 from robot_rl.data.dataset import Dataset
 from robot_rl.data.replay import Batch
 from robot_rl.errors import CheckpointError, ConfigError, DivergedError
@@ -112,6 +113,32 @@ def test_divergence_is_said_in_words(dataset: Dataset, tmp_path: Path, monkeypat
     monkeypatch.setattr(AWAC, "learn", lambda self, batch: {"actor/loss": torch.tensor(float("nan"))})
     with pytest.raises(DivergedError, match=r"actor/loss is not finite at update 1.*--agent\.lr 0\.0003"):
         pretrain(config("awac", dataset, tmp_path / "run", 6), quiet=True)
+
+
+def test_going_on_with_other_options_is_refused_and_the_run_stays_as_it_was(dataset: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    pretrain(config("bc", dataset, out, 2), quiet=True)
+    other = dataclasses.replace(config("bc", dataset, out, 4, resume=True), agent=BCConfig(hidden=(32, 32)))
+    with pytest.raises(
+        CheckpointError, match=r"--agent\.hidden is \[32, 32\] here, \[16\] in the run(.|\n)*config\.yaml"
+    ):
+        pretrain(other, quiet=True)
+    with pytest.raises(CheckpointError, match=r"--algorithm is iql here, bc in the run"):
+        pretrain(config("iql", dataset, out, 4, resume=True), quiet=True)
+    with pytest.raises(CheckpointError, match=r"--holdout is 0\.34 here, 0\.0 in the run"):
+        pretrain(config("bc", dataset, out, 4, resume=True, holdout=0.34), quiet=True)
+    assert load_policy(out).step == 2
+    pretrain(config("bc", dataset, out, 4, resume=True), quiet=True)
+    assert load_policy(out).step == 4
+
+
+def test_the_config_of_a_resumed_run_begins_another(dataset: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    pretrain(config("bc", dataset, out, 2), quiet=True)
+    pretrain(config("bc", dataset, out, 4, resume=True), quiet=True)
+    words = ["--config", str(out / "config.yaml"), "--out", str(tmp_path / "second")]
+    assert main(["pretrain", "bc", *words]) == 0
+    assert load_policy(tmp_path / "second").step == 4
 
 
 def test_resuming_nothing_is_refused(dataset: Dataset, tmp_path: Path) -> None:

@@ -166,6 +166,11 @@ def test_a_teacher_resumed_equals_one_trained_at_once(sources, teacher, tmp_path
     train_teacher(teach(sources, tmp_path / "run", resume=True), quiet=True)
     one, two = load_teacher(teacher).model.state_dict(), load_teacher(tmp_path / "run").model.state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
+    figures = train_teacher(teach(sources, tmp_path / "run", resume=True), quiet=True)  # at its end already
+    assert {"held_out/observation", "model/observation", "held_out/reward", "model/reward"} <= figures.keys()
+    other = teach(sources, tmp_path / "run", resume=True, holdout=0.5)
+    with pytest.raises(CheckpointError, match=r"--holdout is 0\.5 here"):
+        train_teacher(other, quiet=True)
 
 
 def test_the_sources_steps_are_all_of_them_in_order(sources, teacher):
