@@ -22,6 +22,8 @@ tasks of one robot. Episodes keep their order and say which folder they came fro
 
     robot-rl data merge data/monday data/tuesday --out data/lift"""
 
+UNSPECIFIED = "unspecified"
+
 
 @dataclass(frozen=True, kw_only=True)
 class MergeConfig:
@@ -61,19 +63,28 @@ def write_merged(out: Path, datasets: Sequence[Dataset], *, quiet: bool = False)
         DataError: If `out` exists.
         SpecMismatch: If two of them disagree.
     """
-    first = datasets[0]
-    for other in datasets[1:]:
-        first.spec.require_match(
-            other.spec, str(first.path), str(other.path), "Import both with the same --obs-keys, or leave one out."
-        )
+    for place, other in enumerate(datasets):
+        for first in datasets[:place]:  # all pairs: one that does not know its rate fits two that disagree
+            first.spec.require_match(
+                other.spec, str(first.path), str(other.path), "Import or record both in the same way, or leave one out."
+            )
     made_in = list(dict.fromkeys(d.spec.env_id for d in datasets))
-    spec = first.spec if len(made_in) == 1 else replace(first.spec, env_id="")
+    rate_hz = next((d.spec.rate_hz for d in datasets if d.spec.rate_hz), 0.0)
+    control = next((d.spec.control for d in datasets if d.spec.control != UNSPECIFIED), UNSPECIFIED)
+    env_id = made_in[0] if len(made_in) == 1 else ""
+    spec = replace(datasets[0].spec, rate_hz=rate_hz, control=control, env_id=env_id)
     seen: set[str] = set()
     total = sum(d.total_episodes for d in datasets)
     notes = [f"{d.path.name}: {note}" for d in datasets for note in d.notes]
     if len(made_in) > 1:
         named = ", ".join(name or "none" for name in made_in)
         notes.append(f"episodes of several environments ({named}): name the one to evaluate in with --env")
+    for what, value, silent in (
+        ("rate", f"{rate_hz:g} Hz", [d.path.name for d in datasets if not d.spec.rate_hz]),
+        ("control mode", control, [d.path.name for d in datasets if d.spec.control == UNSPECIFIED]),
+    ):
+        if 0 < len(silent) < len(datasets):
+            notes.append(f"{', '.join(silent)} states no {what}: taken to be the others', {value}")
 
     def all_notes() -> list[str]:
         again = total - len(seen)

@@ -58,3 +58,27 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(tmp_path: Path) -> 
     assert not (tmp_path / "both").exists()
     with pytest.raises(DataError, match="exists already"):
         main(["merge", str(one), str(tmp_path / "faster"), "--out", str(one)])
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_set_that_does_not_know_its_rate_takes_the_others_in_either_order(
+    order: tuple[int, int], tmp_path: Path
+) -> None:
+    known = made(tmp_path / "known", 0)
+    silent = tmp_path / "silent"
+    write_dataset(silent, replace(SPEC, rate_hz=0.0, control="unspecified"), [make_episode(9)], origin="made")
+    chosen = [str((known, silent)[i]) for i in order]
+    main(["merge", *chosen, "--out", str(tmp_path / "both")])
+    both = load_dataset(tmp_path / "both")
+    assert (both.spec.rate_hz, both.spec.control) == (SPEC.rate_hz, SPEC.control)
+    assert f"silent states no rate: taken to be the others', {SPEC.rate_hz:g} Hz" in both.notes
+    assert f"silent states no control mode: taken to be the others', {SPEC.control}" in both.notes
+
+
+def test_two_that_disagree_are_refused_behind_one_that_fits_both(tmp_path: Path) -> None:
+    rates = {"silent": 0.0, "slow": 10.0, "fast": 20.0}
+    for name, rate_hz in rates.items():
+        write_dataset(tmp_path / name, replace(SPEC, rate_hz=rate_hz), [make_episode()], origin="made")
+    with pytest.raises(SpecMismatch, match=r"slow runs at 10 Hz, .*fast at 20 Hz"):
+        main(["merge", *(str(tmp_path / name) for name in rates), "--out", str(tmp_path / "all")])
+    assert not (tmp_path / "all").exists()
