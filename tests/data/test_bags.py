@@ -146,6 +146,14 @@ def test_a_marker_topic_splits_and_labels(tmp_path: Path) -> None:
     assert [e.success for e in episodes] == [True, True]
 
 
+def test_only_the_piece_that_reaches_the_marker_has_its_label(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "bag", Arm(), marks=[(2.0, True), (9.0, False)], silent=lambda t: 4.0 < t < 6.0)
+    cuts = {"split": "marker", "topic": "/episode", "begin": [True], "end": [], "success": [False]}
+    log = read(tmp_path, bag, episodes=cuts)
+    assert [e.success for e in log.episodes] == [None, True]  # the first stops 5 s before the success
+    noted(log, r"1 pieces stop before the marker that tells success: they are not labelled")
+
+
 def test_a_folder_of_bags_gives_the_episodes_of_all(tmp_path: Path) -> None:
     for i in range(3):
         write_bag(tmp_path / "bags" / f"take_{i}", Arm(seconds=3.0 + i, seed=i), storage=("mcap", "sqlite3")[i % 2])

@@ -37,7 +37,7 @@ def episodes_of(
     Raises:
         DataError: If a value is too old for a step and the mapping says to refuse that.
     """
-    short = holes = 0
+    short = holes = unsure = 0
     for span in cuts:
         grid, good, values = _grid(columns, span, mapping, where, notes)
         runs = _runs(good)
@@ -48,9 +48,14 @@ def episodes_of(
                 short += 1
                 continue
             part = slice(start, stop)
-            yield _episode(grid[part], {k: v[part] for k, v in values.items()}, mapping, span.success, where)
+            whole = stop == len(good)  # only a piece that goes on to the span's end shows how it ended
+            unsure += span.success is not None and not whole
+            success = span.success if whole else None
+            yield _episode(grid[part], {k: v[part] for k, v in values.items()}, mapping, success, where)
     if holes:
         notes.append(f"{where}: values too old for a step cut {holes} times into an episode")
+    if unsure:
+        notes.append(f"{where}: {unsure} pieces stop before the marker that tells success: they are not labelled")
     if short:
         notes.append(f"{where}: {short} pieces shorter than {max(1, mapping.episodes.min_steps)} steps left out")
 
