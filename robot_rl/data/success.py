@@ -25,8 +25,8 @@ class SuccessLabeller:
 
     Args:
         env_id: Environment with `reset_to_obs` and `shows_success` (`can_label`).
-        rule: "observed" and "auto" take the label from the logged observations, "replay" from the
-            replay; both are always computed.
+        rule: "observed" and "auto" take the label from the logged observations, "replay" from the replay; both are
+            always computed. "auto" leaves episodes alone that the log labels.
     """
 
     env_id: str
@@ -34,6 +34,7 @@ class SuccessLabeller:
     observed: int = 0
     replayed: int = 0
     agreed: int = 0
+    told: int = 0
     drift: list[float] = field(default_factory=list[float])
 
     def label(self, episodes: Iterable[Episode]) -> Iterator[Episode]:
@@ -42,6 +43,10 @@ class SuccessLabeller:
         env.reset(seed=0)
         simulator = cast("ObservedStateEnv", _labelling_layer(env))
         for episode in episodes:
+            if self.rule == "auto" and episode.success is not None:
+                self.told += 1
+                yield episode
+                continue
             shown = simulator.shows_success(episode.observations)
             replayed = self._replay(env, simulator, episode)
             self.observed += shown
@@ -53,8 +58,11 @@ class SuccessLabeller:
     @property
     def note(self) -> str:
         """What a user should know about these labels."""
+        told = f"success of {self.told} episodes is the log's own label" if self.told else ""
+        if not self.drift:
+            return told or "no episode to label"
         chosen = "the replay" if self.rule == "replay" else "the logged observations"
-        return (
+        return (f"{told}; else " if told else "") + (
             f"success is labelled from {chosen}: the observations show it in {self.observed} of "
             f"{len(self.drift)} episodes, an open-loop replay in {self.env_id} reaches it in {self.replayed}, and "
             f"they agree on {self.agreed}; the replays' mean observation error is {np.mean(self.drift):.3f} "

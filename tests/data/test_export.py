@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 
 from robot_rl.cli import main
 from robot_rl.data.dataset import Dataset, load_dataset, write_dataset
+from robot_rl.data.episode import Episode
+from robot_rl.envs import env_spec, make_env
 from tests.data.made import SPEC, make_episode
 
 FORMATS = ("robomimic", "minari", "lerobot")
@@ -189,3 +191,34 @@ def test_what_cannot_be_exported_is_refused(
     )
     assert "'x' is no Minari id" in " ".join(capsys.readouterr().err.split())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["made", "still", "x"]
+
+
+@pytest.mark.parametrize("format_name", ["robomimic", "lerobot"])
+def test_labels_that_the_log_has_are_not_replaced_by_labels_from_observations(format_name: str, tmp_path: Path) -> None:
+    pytest.importorskip("gymnasium_robotics", reason="the extra 'adroit' is not installed")
+    env = make_env("AdroitHandPen-v1")
+    spec, rng = env_spec(env), np.random.default_rng(0)
+    first, _ = env.reset(seed=0)
+    env.close()
+    labelled = Episode(
+        observations=np.repeat(first[None], 4, 0),
+        actions=rng.uniform(-1, 1, (3, spec.action_dim)),
+        rewards=np.zeros(3),
+        success=True,  # by a person; the observations don't show it
+    )
+    dataset = write_dataset(tmp_path / "made", spec, [labelled], origin="made by a test")
+    again = back(export(dataset, format_name, tmp_path / "out.hdf5"), tmp_path / "again")
+    assert again.successes() == (True,)
+    assert again.notes[-1] == "success of 1 episodes is the log's own label"
+
+
+def test_naming_the_environment_of_our_own_minari_folder_loses_nothing(tmp_path: Path) -> None:
+    half = make_episode(2, 8)
+    repeated = np.vstack([half.observations[:-1], half.observations[-2:-1]])
+    episodes = [make_episode(0, 8, success=False), make_episode(2, 8, observations=repeated, final_observed=False)]
+    dataset = write_dataset(tmp_path / "made", SPEC, episodes, origin="made")
+    out = export(dataset, "minari", tmp_path / "minari")
+    assert main(["data", "import", str(out), "--env", "none", "--out", str(tmp_path / "again")]) == 0
+    found = load_dataset(tmp_path / "again")
+    assert [(e.success, e.final_observed) for e in found] == [(False, True), (True, False)]
+    assert all(np.array_equal(a.timestamps, b.timestamps) for a, b in zip(dataset, found, strict=True))

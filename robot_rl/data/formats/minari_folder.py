@@ -39,9 +39,10 @@ def read_minari(path: Path, options: ReadOptions) -> ImportedLog:
         raise DataError(f"{path}: observations are {obs} and actions {action}; only flat boxes are read so far.")
     if total == 0:
         raise DataError(f"{path} holds no episodes.")
-    if "robot_rl" in raw and not options.env:
+    if "robot_rl" in raw:  # labels, ends and clocks are in it, whatever environment is named
         own = load_dataset(path)
-        return ImportedLog(format="minari", spec=own.spec, count=total, episodes=iter(own), notes=own.notes)
+        spec = _spec(path, obs, action, raw, options) if options.env else own.spec
+        return ImportedLog(format="minari", spec=spec, count=total, episodes=iter(own), notes=own.notes)
     return ImportedLog(
         format="minari",
         spec=_spec(path, obs, action, raw, options),
