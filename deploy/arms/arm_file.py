@@ -48,6 +48,7 @@ class ArmFile:
             raise ConfigError(f"{path} is not valid YAML: {error}") from error
         if not isinstance(root, yaml.MappingNode):
             raise ConfigError(f"{path} holds no keys; copy hardware_configs/virtual.yaml and change it.")
+        _require_once(path, root)
         return ArmFile(path, root, raw)
 
     def fault(self, steps: Steps, text: str) -> ConfigError:
@@ -93,6 +94,22 @@ class ArmFile:
         for step in steps:
             value = value[step]
         return self.fault(steps, f"{_dotted(steps)} is {value!r}: {message[0].lower()}{message[1:]}.")
+
+
+def _require_once(path: Path, node: yaml.Node) -> None:
+    """Refuse a key that stands twice in one mapping: YAML would take the last without a word, a limit among them."""
+    if isinstance(node, yaml.SequenceNode):
+        for child in cast("list[yaml.Node]", node.value):
+            _require_once(path, child)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[str, int] = {}
+    for key, child in cast("list[tuple[yaml.Node, yaml.Node]]", node.value):
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in lines:
+            raise ConfigError(f"{path}:{line}: key '{name}' stands here and in line {lines[name]}; keep one of them.")
+        lines[name] = line
+        _require_once(path, child)
 
 
 def _dotted(steps: Steps) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,9 @@ from deploy.arms.drivers import find_driver
 from deploy.arms.schema import ArmConfig
 from hardware_configs import config_path
 from robot_rl.errors import ConfigError
+
+MOST_RAD = 10 * math.tau  # no joint turns further, or faster a second: a larger number is in degrees
+MOST_M = 50.0  # from the base to a corner of the tool's box, and its speed a second: a larger number is in millimetres
 
 
 def load_arm(name_or_file: str) -> ArmConfig:
@@ -28,6 +32,7 @@ def load_arm(name_or_file: str) -> ArmConfig:
     except msgspec.ValidationError as error:
         raise file.located(error, ArmConfig) from error
     _check_joints(config, file)
+    _check_tool(config, file)
     _check_times(config, file)
     _check_driver(config, file)
     try:
@@ -40,6 +45,20 @@ def load_arm(name_or_file: str) -> ArmConfig:
 
 def _check_joints(config: ArmConfig, file: ArmFile) -> None:
     for i, joint in enumerate(config.joints):
+        first = [other.name for other in config.joints].index(joint.name)
+        if first < i:
+            text = f"joints[{first}] and joints[{i}] are both called '{joint.name}'; give each joint its own name."
+            raise file.fault(["joints", i, "name"], text)
+        for key, value, unit in (
+            ("position", max(map(abs, joint.position)), "rad"),
+            ("velocity", abs(joint.velocity), "rad/s"),
+        ):
+            if value > MOST_RAD:
+                text = (
+                    f"{joint.name}: {key} of {value:g} {unit} is {value / math.tau:.0f} turns; degrees? Write {unit}."
+                )
+                raise file.fault(["joints", i, key], text)
+    for i, joint in enumerate(config.joints):
         low, high = joint.position
         if not low < high:
             text = f"{joint.name}: position runs from {low:g} to {high:g} rad; swap them."
@@ -49,6 +68,19 @@ def _check_joints(config: ArmConfig, file: ArmFile) -> None:
         i = described.index(False)
         text = f"{config.joints[i].name} has no dh, others have; give it to all joints or to none."
         raise file.fault(["joints", i], text)
+
+
+def _check_tool(config: ArmConfig, file: ArmFile) -> None:
+    if config.tool is None:
+        return
+    for key, numbers, unit in (
+        ("workspace_low_m", config.tool.workspace_low_m, "m"),
+        ("workspace_high_m", config.tool.workspace_high_m, "m"),
+        ("speed_m_s", (config.tool.speed_m_s,), "m/s"),
+    ):
+        if max(map(abs, numbers)) > MOST_M:
+            text = f"tool.{key} is {max(numbers, key=abs):g} {unit}; millimetres? Write {unit}."
+            raise file.fault(["tool", key], text)
 
 
 def _check_times(config: ArmConfig, file: ArmFile) -> None:

@@ -65,6 +65,24 @@ def test_virtual_config_has_the_model_s_joint_limits() -> None:
         ),
         ("soft_margin_rad: 0.05", "soft_margin_rad: 2", "joint2: positions .* leave no room"),
         ("rate_hz: 50", "rate_hz: [", "is not valid YAML"),
+        ("name: joint3", "name: joint1", r"mine\.yaml:12: joints\[0\] and joints\[2\] are both called 'joint1'; give"),
+        (
+            "ramp_s: 0.3\n",
+            "ramp_s: 0.3\nvelocity_share: 1.0\n",
+            r"mine\.yaml:29: key 'velocity_share' stands here and in line 19; keep one",
+        ),
+        (
+            "velocity: 2.62",
+            "velocity: 2.62, velocity: 26.2",
+            r"mine\.yaml:10: key 'velocity' stands here and in line 10",
+        ),
+        (
+            "[-2.7437, 2.7437]",
+            "[-157.2, 157.2]",
+            r"mine\.yaml:10: joint1: position of 157\.2 rad is 25 turns; degrees\?",
+        ),
+        ("velocity: 5.26", "velocity: 301", r"mine\.yaml:14: joint5: velocity of 301 rad/s is 48 turns; degrees\?"),
+        ("[0.9, 0.8, 1.3]", "[900, 800, 1300]", r"tool\.workspace_high_m is 1300 m; millimetres\? Write m"),
     ],
 )
 def test_wrong_configs_name_line_key_and_remedy(tmp_path: Path, old: str, new: str, message: str) -> None:
