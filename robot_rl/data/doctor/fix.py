@@ -47,6 +47,7 @@ class Fixer:
             if finding.episode is not None:
                 self._wrong.setdefault(finding.episode, []).append(finding)
         self._left_out: dict[str, list[int]] = {}
+        self._missing = set(range(report.episodes))
         self._done: Counter[str] = Counter()
         others = {f.check for f in report.findings if f.severity != "note"}
         self._untouched = sorted(others - _MENDED - LEAVE_OUT.keys())
@@ -54,6 +55,7 @@ class Fixer:
     def mend(self, episodes: Iterable[tuple[int, Episode]]) -> Iterator[Episode]:
         """The episodes as they should be; consumed one by one."""
         for index, episode in episodes:
+            self._missing.discard(index)
             reasons = [f.check for f in self._wrong.get(index, []) if f.check in LEAVE_OUT]
             if reasons:
                 self._left_out.setdefault(reasons[0], []).append(index)
@@ -63,11 +65,14 @@ class Fixer:
     @property
     def changes(self) -> list[str]:
         """What was done, a sentence each; complete once all episodes were mended."""
+        broken = [i for i in sorted(self._missing) if any(f.check == "unreadable" for f in self._wrong.get(i, []))]
+        left_out = self._left_out | ({"unreadable": broken} if broken else {})
         said = [
-            f"left out {len(found)} episodes that {LEAVE_OUT[check]}: {', '.join(map(str, found[:10]))}"
-            + (", ..." if len(found) > 10 else "")
-            for check, found in self._left_out.items()
+            f"left out {len(found)} episodes that {LEAVE_OUT[check]}: {_some(found)}"
+            for check, found in left_out.items()
         ]
+        if behind := sorted(self._missing - set(broken)):
+            said.append(f"left out {len(behind)} episodes that stand behind one that cannot be read: {_some(behind)}")
         said += [f"{what} {count:,}" for what, count in self._done.items()]
         if self._untouched:
             said.append(f"left as found, for a person to judge: {', '.join(self._untouched)}")
@@ -116,6 +121,10 @@ class Fixer:
     def _note(self, what: str, count: int) -> None:
         if count:
             self._done[what] += count
+
+
+def _some(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
 
 
 _MENDED = {"not finite", "actions out of bounds", "clock", "time gaps", "idle", "counts"}
