@@ -30,7 +30,7 @@ class Video:
             import av  # noqa: PLC0415 - an extra
             from av.error import FFmpegError  # noqa: PLC0415
         except ImportError as error:
-            raise DataError(f"Videos need PyAV ({error}). Install it: pip install 'robot-rl[formats]'.") from error
+            raise DataError(f"Videos need PyAV ({error}). Install it: pip install -e '.[formats]'.") from error
         self.path, self._error = path, FFmpegError
         try:
             self._container = av.open(str(path))

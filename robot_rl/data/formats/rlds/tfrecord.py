@@ -93,6 +93,6 @@ def _crc32c() -> Any:
         import google_crc32c  # noqa: PLC0415 - an extra; only this format needs it
     except ImportError as error:
         raise DataError(
-            f"RLDS datasets need google-crc32c ({error}). Install it: pip install 'robot-rl[formats]'."
+            f"RLDS datasets need google-crc32c ({error}). Install it: pip install -e '.[formats]'."
         ) from error
     return google_crc32c
