@@ -175,6 +175,7 @@ class _Clipper:
 
     def __init__(self, spec: Spec, *, refuse: bool) -> None:
         self.low, self.high, self.refuse = spec.action_low, spec.action_high, refuse
+        self.known = bool(spec.env_id)
         self.clipped, self.total, self.furthest = 0, 0, 0.0
 
     def check(self, episodes: Iterable[Episode]) -> Iterator[Episode]:
@@ -197,7 +198,14 @@ class _Clipper:
     def notes(self) -> list[str]:
         if not self.clipped:
             return []
-        return [
+        count = (
             f"{self.clipped:,} of {self.total:,} action entries ({self.clipped / self.total:.1%}) lay beyond the "
-            f"bounds, by up to {self.furthest:.3g}; stored clipped, as the environment executes them"
+            f"bounds, by up to {self.furthest:.3g}; stored clipped"
+        )
+        if self.known:
+            return [f"{count}, as the environment executes them"]
+        span = f"{self.low.min():g} to {self.high.max():g}"
+        return [
+            f"{count}. No environment says that these bounds ({span}) are the robot's: where its actions are in other "
+            f"units, clipping spoils them; name the environment with --env"
         ]

@@ -222,3 +222,12 @@ def test_naming_the_environment_of_our_own_minari_folder_loses_nothing(tmp_path:
     found = load_dataset(tmp_path / "again")
     assert [(e.success, e.final_observed) for e in found] == [(False, True), (True, False)]
     assert all(np.array_equal(a.timestamps, b.timestamps) for a, b in zip(dataset, found, strict=True))
+
+
+def test_times_that_are_lost_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    times = np.arange(9) / 20.0
+    gap = times + np.where(np.arange(9) > 4, 0.5, 0.0)
+    for name, stamps, said in (("even", times + 7.0, False), ("gap", gap, True), ("none", None, False)):
+        dataset = write_dataset(tmp_path / name, SPEC, [make_episode(0, 8, timestamps=stamps)], origin="made")
+        export(dataset, "lerobot", tmp_path / f"{name}-out")
+        assert ("those measured, with their gaps, are lost" in " ".join(capsys.readouterr().out.split())) == said

@@ -138,7 +138,32 @@ def test_actions_beyond_the_bounds_are_clipped_and_counted(tmp_path: Path, capsy
     assert any(
         note.startswith("1 of 36 action entries (2.8%) lay beyond the bounds, by up to 0.5") for note in said["notes"]
     )
+    assert any("clipping spoils them; name the environment with --env" in note for note in said["notes"])
     assert load_dataset(tmp_path / "d").episode(0).actions[0, 0] == 1.0
     assert main([*words[:3], "--out", str(tmp_path / "e"), "--env", "none", "--actions", "refuse"]) == 2
     assert "action 0 of row 0 is 1.5, bounds" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "e").exists()
+
+
+def test_a_log_of_pictures_alone_is_refused_in_words(tmp_path: Path) -> None:
+    def pictures(file: h5py.File) -> None:
+        for demo in file["data"].values():
+            for which in ("obs", "next_obs"):
+                del demo[which]
+                demo[f"{which}/wrist"] = np.zeros((len(demo["actions"]), 8, 8, 3), np.uint8)
+
+    with pytest.raises(DataError, match=r"there are: wrist \(5, 8, 8, 3\)\. Policies here see states, not pictures"):
+        read(robomimic_file(tmp_path / "x.hdf5", pictures))
+
+
+def test_mending_a_log_says_which_demonstrations_it_could_not_reach(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = robomimic_file(
+        tmp_path / "x.hdf5", lambda f: f["data/demo_1/obs/state"].__setitem__((2, 1), np.nan), demos=4
+    )
+    main(["data", "doctor", str(path), "--env", "none", "--fix", "--out", str(tmp_path / "d"), "--json"])
+    changes = json.loads(capsys.readouterr().out)["changes"]
+    assert "left out 1 episodes that cannot be read: 1" in changes
+    assert "left out 2 episodes that stand behind one that cannot be read: 2, 3" in changes
+    assert len(load_dataset(tmp_path / "d")) == 1

@@ -60,9 +60,17 @@ def export_lerobot(dataset: Dataset, out: Path, task: str, fps: float) -> list[s
     notes = ["LeRobot stores no observation after the last action: the one of each episode is not written"]
     if not success:
         notes.append("success is not known of every episode: the column next.success is left out")
+    if any(_off_the_grid(e, rate) for e in dataset):
+        notes.append(f"times are written as multiples of 1 / {rate:g} s; those measured, with their gaps, are lost")
     if any(e.cameras for e in dataset):
         notes.append("pictures are not copied; the exported dataset holds the state alone")
     return notes
+
+
+def _off_the_grid(episode: Episode, rate: float) -> bool:
+    """Whether a measured time lies a tenth of a period or more beside the one that is written."""
+    times = episode.timestamps
+    return times is not None and bool((np.abs(times - times[0] - np.arange(len(times)) / rate) >= 0.1 / rate).any())
 
 
 def _write_data(

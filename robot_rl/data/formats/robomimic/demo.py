@@ -65,9 +65,15 @@ def find_observed(demo: Any, path: Path, keys: tuple[str, ...], notes: list[str]
         raise DataError(f"{path}: group '{demo.name}/obs' is missing; there are: {listing(demo)}.")
     missing = [k for k in chosen if k not in found]
     if missing or not chosen:
+        there = _some([f"{k} {a.shape}" for k, a in found.items()]) or "nothing"
+        if missing:
+            raise DataError(
+                f"{path}: no two-dimensional observation {', '.join(missing)} in '{obs.name}'; there are: {there}. "
+                "Choose others with --obs-keys."
+            )
         raise DataError(
-            f"{path}: no two-dimensional observation {', '.join(missing)} in '{obs.name}'; there are: "
-            f"{_some([f'{k} {a.shape}' for k, a in found.items()]) or 'nothing'}."
+            f"{path}: no two-dimensional observation in '{obs.name}', a row of numbers a step; there are: {there}. "
+            "Policies here see states, not pictures: export the robot's state beside them."
         )
     return Observed(chosen, states=str(obs.name).endswith("/states"))
 
