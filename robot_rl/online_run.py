@@ -36,7 +36,7 @@ from robot_rl.evaluate import act_with, rollout
 from robot_rl.intervene import require_takeovers
 from robot_rl.online import OnlineConfig, OnlineLearner
 from robot_rl.resume import require_same_learner, require_same_rewards
-from robot_rl.run import RunLog, read_metrics
+from robot_rl.run import RunLog, read_metrics, require_intervals
 from robot_rl.spec import Spec
 from robot_rl.transfer.lesson import learn_from, with_teacher
 from robot_rl.transfer.plots import draw_weights
@@ -89,6 +89,7 @@ class FinetuneConfig(OnlineConfig):
         require_takeovers(self.intervene_share, self.intervene_until, self.intervene_steps)
         if self.steps < 1 or self.eval_every < 1:
             raise ConfigError(f"--steps is {self.steps} and --eval-every {self.eval_every}; both must be at least 1.")
+        require_intervals(log_every=self.log_every, checkpoint_every=self.checkpoint_every)
         if self.eval_episodes < 0:
             raise ConfigError(f"--eval-episodes is {self.eval_episodes}; it must be 0 (no evaluations) or more.")
 

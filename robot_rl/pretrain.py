@@ -27,7 +27,7 @@ from robot_rl.errors import CheckpointError, ConfigError, DataError, DivergedErr
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.resume import require_same_learner
-from robot_rl.run import RunLog
+from robot_rl.run import RunLog, require_intervals
 from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented
 
 # what a resumed run keeps: its networks, and which episodes it learns from
@@ -64,6 +64,12 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ConfigError(f"--steps is {self.steps}; it must be at least 1.")
+        require_intervals(log_every=self.log_every, checkpoint_every=self.checkpoint_every)
+        if self.eval_every < 0 or self.eval_episodes < 1:
+            raise ConfigError(
+                f"--eval-every is {self.eval_every} (0 or more) and --eval-episodes {self.eval_episodes} (1 or more); "
+                f"--env none leaves evaluations out."
+            )
         if not 0 <= self.holdout < 1:
             raise ConfigError(f"--holdout is {self.holdout}; it must lie in [0, 1).")
         if self.world_model is None and self.augment != AugmentConfig():

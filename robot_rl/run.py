@@ -19,6 +19,17 @@ from robot_rl.data.durable import write_synced
 from robot_rl.errors import ConfigError, DataError
 
 
+def require_intervals(**intervals: int) -> None:
+    """Refuse intervals below 1, by the names of their options.
+
+    Raises:
+        ConfigError: Naming the first.
+    """
+    for name, value in intervals.items():
+        if value < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
+
+
 class RunLog:
     """Scalars of one run: `metrics.jsonl`, TensorBoard and, if asked for, W&B.
 

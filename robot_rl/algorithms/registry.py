@@ -11,6 +11,7 @@ from robot_rl.algorithms.dqn import DQN, DQNConfig
 from robot_rl.algorithms.dreamer import Dreamer, DreamerConfig
 from robot_rl.algorithms.iql import IQL, IQLConfig
 from robot_rl.algorithms.latent_sac import LatentSAC, LatentSACConfig
+from robot_rl.algorithms.ranges import require_ranges
 from robot_rl.algorithms.sac import SAC, SACConfig
 from robot_rl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from robot_rl.data.stats import ObservationStats
@@ -37,8 +38,10 @@ def build_agent(cfg: AgentConfig, spec: Spec, stats: ObservationStats, *, seed: 
     """The learner that `cfg` configures.
 
     Raises:
-        ConfigError: If it chooses among actions and the robot's are continuous, or the other way round.
+        ConfigError: If an option is out of its range, or it chooses among actions and the robot's are continuous, or
+            the other way round.
     """
+    require_ranges(cfg)
     if isinstance(cfg, DQNConfig) != (spec.control == "discrete"):
         kind = (
             "an index: use dqn" if spec.control == "discrete" else "continuous: dqn chooses one of a few, use another"

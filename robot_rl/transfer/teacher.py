@@ -40,7 +40,7 @@ from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.latent.model import LatentModel, LatentModelConfig, Metrics
 from robot_rl.nets.actor import Scaler
-from robot_rl.run import RunLog, read_metrics
+from robot_rl.run import RunLog, read_metrics, require_intervals
 from robot_rl.spec import Spec
 from robot_rl.transfer.guide import SourceSteps
 from robot_rl.transfer.store import FORMAT_VERSION, STEPS_FILE, load_teacher
@@ -74,6 +74,7 @@ class TeacherConfig:
                 f"--steps is {self.steps}, --sequences {self.sequences}, --length {self.length}; they must be at least "
                 f"1, 1 and 2."
             )
+        require_intervals(log_every=self.log_every, checkpoint_every=self.checkpoint_every)
         if not 0 < self.holdout < 1:
             raise ConfigError(f"--holdout is {self.holdout}; it must lie in (0, 1).")
 

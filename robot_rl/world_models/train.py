@@ -19,7 +19,7 @@ from robot_rl.data.stats import observation_stats
 from robot_rl.device import DeviceName, pick_device
 from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.interrupt import interrupt_sets
-from robot_rl.run import RunLog
+from robot_rl.run import RunLog, require_intervals
 from robot_rl.world_models.fit import Fitter, split
 from robot_rl.world_models.judge import Verdict, judge
 from robot_rl.world_models.model import Targets, WorldModel
@@ -44,6 +44,7 @@ class WorldModelConfig:
     resume: bool = False  # go on from the last checkpoint in `out`
 
     def __post_init__(self) -> None:
+        require_intervals(checkpoint_every=self.checkpoint_every)
         if not 0 < self.holdout < 1:
             raise ConfigError(f"--holdout is {self.holdout}; it must lie in (0, 1).")
 

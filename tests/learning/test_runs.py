@@ -141,6 +141,33 @@ def test_the_config_of_a_resumed_run_begins_another(dataset: Dataset, tmp_path: 
     assert load_policy(tmp_path / "second").step == 4
 
 
+@pytest.mark.parametrize(
+    ("agent", "more", "words"),
+    [
+        (BCConfig(dropout=1.5), {}, r"--agent\.dropout is 1\.5; it must lie in \[0, 1\)"),
+        (BCConfig(lr=0.0), {}, r"--agent\.lr is 0\.0; it must be above 0"),
+        (BCConfig(batch_size=0), {}, r"--agent\.batch-size is 0; it must be at least 1"),
+        (BCConfig(hidden=(16, 0)), {}, r"--agent\.hidden is \(16, 0\); it must be widths"),
+        (AWACConfig(discount=1.5), {}, r"--agent\.discount is 1\.5; it must lie in \[0, 1\)"),
+        (TD3BCConfig(policy_delay=0), {}, r"--agent\.policy-delay is 0"),
+        (BCConfig(), {"log_every": 0}, r"--log-every is 0; it must be at least 1"),
+        (BCConfig(), {"checkpoint_every": 0}, r"--checkpoint-every is 0; it must be at least 1"),
+        (BCConfig(), {"eval_episodes": 0}, r"--eval-episodes 0 \(1 or more\); --env none"),
+    ],
+)
+def test_options_out_of_range_are_refused_before_anything_is_written(
+    agent: AgentConfig, more: dict[str, int], words: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    name = {BCConfig: "bc", AWACConfig: "awac", TD3BCConfig: "td3-bc"}[type(agent)]
+    out = tmp_path / "run"
+    with pytest.raises(ConfigError, match=words):
+        pretrain(
+            PretrainConfig(algorithm=name, data=dataset.path, out=out, agent=agent, env="none", steps=2, **more),  # type: ignore[arg-type]
+            quiet=True,
+        )
+    assert not out.exists()
+
+
 def test_resuming_nothing_is_refused(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="No run at"):
         pretrain(config("bc", dataset, tmp_path / "none", 4, resume=True), quiet=True)
