@@ -1,5 +1,6 @@
 """--format auto."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -11,7 +12,7 @@ from robot_rl.cli import main
 from robot_rl.data.dataset import write_dataset
 from robot_rl.data.formats.log import ReadOptions
 from robot_rl.data.formats.registry import detect, open_log
-from robot_rl.errors import DataError
+from robot_rl.errors import ConfigError, DataError
 from tests.data.made import SPEC, d4rl_file, make_episode, robomimic_file
 
 
@@ -66,3 +67,18 @@ def test_a_dataset_of_ours_reads_back_through_minari(tmp_path: Path) -> None:
     for before, after in zip(episodes, log.episodes, strict=True):
         assert np.array_equal(before.observations, after.observations)
         assert before.terminated == after.terminated
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "words"),
+    [
+        (d4rl_file, {"filter": "train"}, "--filter is for robomimic, lerobot, rlds; .* is read as d4rl"),
+        (robomimic_file, {"reward_key": "sparse"}, "--reward-key is for d4rl; .* is read as robomimic"),
+        (robomimic_file, {"topics": Path("topics.yaml")}, "--topics is for bag; .* is read as robomimic"),
+    ],
+)
+def test_an_option_of_another_format_is_refused(
+    make: Callable[[Path], Path], options: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        open_log(make(tmp_path / "x.hdf5"), "auto", ReadOptions(**options))  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from robot_rl.data.formats.rlds.reader import read_rlds
 from robot_rl.data.formats.robomimic.reader import read_robomimic
 from robot_rl.data.formats.robosuite_raw import read_robosuite
 from robot_rl.data.session import is_session
-from robot_rl.errors import DataError
+from robot_rl.errors import ConfigError, DataError
 
 READERS: dict[str, Callable[[Path, ReadOptions], ImportedLog]] = {
     "robomimic": read_robomimic,
@@ -34,17 +34,46 @@ READERS: dict[str, Callable[[Path, ReadOptions], ImportedLog]] = {
     "npz": read_npz,
     "bag": read_bag,
 }
+USES: dict[str, frozenset[str]] = {
+    "robomimic": frozenset({"env", "obs_keys", "filter"}),
+    "robosuite": frozenset({"env", "replay"}),
+    "d4rl": frozenset({"env", "reward_key"}),
+    "minari": frozenset({"env"}),
+    "mcap": frozenset({"env"}),
+    "lerobot": frozenset({"obs_keys", "filter"}),
+    "rlds": frozenset({"obs_keys", "filter"}),
+    "npz": frozenset({"env"}),
+    "bag": frozenset({"topics"}),
+}
+"""Which of the options that choose something each reader heeds."""
 
 
 def open_log(path: Path, format_name: FormatName, options: ReadOptions) -> ImportedLog:
     """Open a log with the reader named, or with the one that fits.
 
     Raises:
+        ConfigError: If an option is given that the format has no use for.
         DataError: If none fits, or the log is malformed.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist. Give the path of a log file or dataset folder.")
-    return READERS[detect(path) if format_name == "auto" else format_name](path, options)
+    name = detect(path) if format_name == "auto" else format_name
+    _require_used(path, name, options)
+    return READERS[name](path, options)
+
+
+def _require_used(path: Path, name: str, options: ReadOptions) -> None:
+    """Refuse what would be passed over: all of a log would be read where --filter wanted a part."""
+    plain = ReadOptions()
+    for option in ("env", "obs_keys", "filter", "reward_key", "replay", "topics"):
+        value = getattr(options, option)
+        if value == getattr(plain, option) or option in USES[name] or (option == "env" and value == "none"):
+            continue
+        others = ", ".join(other for other, used in USES.items() if option in used)
+        raise ConfigError(
+            f"--{option.replace('_', '-')} is for {others}; {path} is read as {name}, which has no use for it. Leave "
+            f"it out."
+        )
 
 
 def detect(path: Path) -> str:
