@@ -146,12 +146,12 @@ def test_a_marker_topic_splits_and_labels(tmp_path: Path) -> None:
     assert [e.success for e in episodes] == [True, True]
 
 
-def test_only_the_piece_that_reaches_the_marker_has_its_label(tmp_path: Path) -> None:
+def test_only_the_last_piece_before_the_marker_has_its_label(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", Arm(), marks=[(2.0, True), (9.0, False)], silent=lambda t: 4.0 < t < 6.0)
     cuts = {"split": "marker", "topic": "/episode", "begin": [True], "end": [], "success": [False]}
     log = read(tmp_path, bag, episodes=cuts)
     assert [e.success for e in log.episodes] == [None, True]  # the first stops 5 s before the success
-    noted(log, r"1 pieces stop before the marker that tells success: they are not labelled")
+    noted(log, r"1 pieces ahead of such a cut are not labelled")
 
 
 def test_a_folder_of_bags_gives_the_episodes_of_all(tmp_path: Path) -> None:

@@ -48,14 +48,16 @@ def episodes_of(
                 short += 1
                 continue
             part = slice(start, stop)
-            whole = stop == len(good)  # only a piece that goes on to the span's end shows how it ended
-            unsure += span.success is not None and not whole
-            success = span.success if whole else None
+            last = stop == runs[-1][1]  # only a span's last piece shows how it ended
+            unsure += span.success is not None and not last
+            success = span.success if last else None
             yield _episode(grid[part], {k: v[part] for k, v in values.items()}, mapping, success, where)
     if holes:
         notes.append(f"{where}: values too old for a step cut {holes} times into an episode")
     if unsure:
-        notes.append(f"{where}: {unsure} pieces stop before the marker that tells success: they are not labelled")
+        notes.append(
+            f"{where}: {unsure} pieces ahead of such a cut are not labelled: the last one shows success or failure"
+        )
     if short:
         notes.append(f"{where}: {short} pieces shorter than {max(1, mapping.episodes.min_steps)} steps left out")
 
