@@ -69,7 +69,7 @@ def test_virtual_config_has_the_model_s_joint_limits() -> None:
         (
             "ramp_s: 0.3\n",
             "ramp_s: 0.3\nvelocity_share: 1.0\n",
-            r"mine\.yaml:29: key 'velocity_share' stands here and in line 19; keep one",
+            r"mine\.yaml:28: key 'velocity_share' stands here and in line 18; keep one",
         ),
         (
             "velocity: 2.62",
