@@ -94,8 +94,8 @@ def can_label(env_id: str) -> bool:
 
 
 def _labelling_layer(env: Env) -> Any:
-    """The wrapper that offers `reset_to_obs`, wherever it sits under Gymnasium's own."""
+    """The wrapper that offers `reset_to_obs` and `shows_success`, wherever it sits under Gymnasium's own."""
     layer: Any = env
-    while layer is not None and "reset_to_obs" not in dir(type(layer)):
+    while layer is not None and not {"reset_to_obs", "shows_success"} <= set(dir(type(layer))):
         layer = getattr(layer, "env", None)
     return layer
