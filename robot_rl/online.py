@@ -145,7 +145,11 @@ class OnlineLearner:
         if model is None or not every or self.interactions // every <= model.refits:
             return
         logged = self._offline.episodes() if isinstance(self._offline, Replay) else ()
-        model.refit([*logged, *self.online.episodes()], self.config.refit_epochs)
+        episodes = [*logged, *self.online.episodes()]
+        if len(episodes) < 2:  # none could be held out; the next one is soon there
+            return
+        model.refit(episodes, self.config.refit_epochs)
+        model.refits = self.interactions // every  # those that the warm-up passed over are made up for by this one
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint needs beside the agent and the transitions."""
