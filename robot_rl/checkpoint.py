@@ -47,7 +47,7 @@ class TrainedPolicy:
         stats: Frozen observation statistics inside `module`.
         step: Gradient updates it has seen; the weight version.
         algorithm: Its learner's name.
-        data: Dataset folder it was trained on; may be gone.
+        data: Dataset folder it was trained on; may be gone. `Path()` where there was none.
         run: Run folder.
     """
 

@@ -17,6 +17,7 @@ from robot_rl.algorithms.agent import Agent, Metrics
 from robot_rl.collect import Collector, ExploreFn
 from robot_rl.console import progress_bar
 from robot_rl.envs import Env, env_spec
+from robot_rl.errors import CheckpointError
 from robot_rl.evaluate import RecurrentAct
 from robot_rl.experts import make_expert
 from robot_rl.interrupt import interrupt_sets
@@ -84,6 +85,11 @@ class _Turns:
         self._explore = act_with_noise(run.learner.agent)
         self._metrics: Metrics = {}
         if run.state is not None:
+            if "episode" not in run.state:
+                raise CheckpointError(
+                    f"{config.out} was made with actors, whose transitions cannot be repeated. Resume it without "
+                    f"--in-turns, or choose another --out."
+                )
             self.collector.episode = int(run.state["episode"])
             run.log.truncate(run.learner.interactions)
             if self._pilot is not None:

@@ -278,6 +278,28 @@ def test_the_same_learner_carries_everything_over_and_another_one_the_actor(logs
     assert torch.equal(cloned.eval().act(obs), begun.eval().act(obs))
 
 
+def test_a_run_that_had_no_logs_can_be_gone_on_from(tmp_path: Path) -> None:
+    never = {"warmup": 100, "steps": 15, "eval_episodes": 0}
+    finetune(config("sac", tmp_path / "first", None, **never), quiet=True)
+    finetune(config("sac", tmp_path / "second", None, start=tmp_path / "first", **never), quiet=True)
+    one, two = load_agent(tmp_path / "first")[0], load_agent(tmp_path / "second")[0]
+    assert all(torch.equal(v, two.state_dict()[k]) for k, v in one.state_dict().items())
+
+
+def test_a_run_that_actors_began_is_not_taken_up_in_turns(tmp_path: Path) -> None:
+    settings = config("sac", tmp_path / "run", None, eval_episodes=0)
+    run = OnlineRun(settings)
+    run.log.append(bytes(16), 0, np.zeros(7, run.log.dtype))
+    run.learner.take(run.log.read())
+    run.save()  # as the bridge's learner does
+    run.close()
+    with pytest.raises(CheckpointError, match=r"made with actors.*without --in-turns"):
+        finetune(replace(settings, resume=True), quiet=True)
+    log = ReplayLog(tmp_path / "run" / "transitions", run.learner.agent.spec)
+    assert len(log) == 7
+    log.close()
+
+
 def test_another_shape_of_actor_is_refused_with_both(logs: Dataset, tmp_path: Path) -> None:
     start = PretrainConfig(
         algorithm="bc", data=logs.path, out=tmp_path / "bc", agent=BCConfig(hidden=(8,)), steps=1, env="none"
