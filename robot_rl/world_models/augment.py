@@ -198,7 +198,8 @@ def augmented(base: TransitionSource, run: Path, cfg: AugmentConfig, agent: Agen
         ConfigError: If a naive predictor beats the model, unless forced.
         SpecMismatch: If it was trained for another robot.
     """
-    trained, _ = load_model(run, device=str(agent.device))
+    with torch.random.fork_rng(devices=[]):  # building it draws from the generator that dropout has, also on resuming
+        trained, _ = load_model(run, device=str(agent.device))
     model = trained.require_usable(force=cfg.force)
     model.spec.require_match(
         agent.spec, f"the world model in {run}", "the learner", "Train one on the learner's data: robot-rl world-model."

@@ -18,7 +18,7 @@ from robot_rl.errors import CheckpointError, ConfigError
 from robot_rl.online import OnlineConfig, OnlineLearner
 from robot_rl.pretrain import PretrainConfig, pretrain
 from robot_rl.run import read_metrics
-from robot_rl.world_models.augment import AugmentConfig, Augmented
+from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented
 from robot_rl.world_models.ensemble import EnsembleConfig
 from robot_rl.world_models.model import Guess, WorldModel
 from robot_rl.world_models.store import load_model
@@ -160,6 +160,13 @@ def test_resuming_with_a_world_model_equals_never_having_stopped(
     assert read_metrics(tmp_path / "straight") == read_metrics(tmp_path / "halves")
 
 
+def test_loading_a_model_leaves_the_generator_of_dropout_where_it_was(dataset: Dataset, model_run: Path) -> None:
+    agent = TD3BC(AGENT, dataset.spec, observation_stats(dataset))
+    before = torch.get_rng_state()
+    augmented(Replay.of(dataset.spec, dataset), model_run, AugmentConfig(force=True), agent)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_another_model_or_none_is_refused_when_resuming(dataset: Dataset, model_run: Path, tmp_path: Path) -> None:
     pretrain(run_config(dataset, model_run, tmp_path / "run", 2), quiet=True)
     other = tmp_path / "other"
@@ -226,3 +233,28 @@ def test_online_the_model_is_refitted_and_the_learner_resumes_with_it(
     two.interactions = 7
     for _ in range(3):
         assert torch.equal(one.update()["critic/loss"], two.update()["critic/loss"])
+
+
+def test_a_long_warm_up_is_followed_by_one_refit_and_one_running_episode_by_none(
+    dataset: Dataset, model_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(
+        "robot_rl.world_models.augment.refit", lambda _model, episodes, epochs: seen.append(len(episodes))
+    )
+    agent = TD3BC(AGENT, dataset.spec, observation_stats(dataset))
+    augment = AugmentConfig(block=32, force=True)
+    config = OnlineConfig(warmup=23, world_model=model_run, augment=augment, refit_every=5)
+    learner = OnlineLearner(agent, None, config, seed=0)
+    first, second = drifting_episodes(2, seed=5)
+    learner.online.add(first)
+    learner.interactions = 23
+    learner.update()
+    assert seen == []  # nothing could be held out
+    learner.online.add(second)
+    for _ in range(3):
+        learner.update()
+    assert seen == [2]
+    learner.interactions = 25
+    learner.update()
+    assert seen == [2, 2]
