@@ -81,8 +81,8 @@ def train(config: WorldModelConfig, *, quiet: bool = False) -> Verdict:
     fitter.finish()
     verdict = judge(model, training, held_out)
     title = f"{config.kind} on {dataset.origin}"
-    write_report(config.out, model, verdict, held_out, title=title, epochs=fitter.epochs)
     save_model(config.out, model, fitter, name=config.kind, train_config=config, verdict=verdict)
+    write_report(config.out, model, verdict, held_out, title=title, epochs=fitter.epochs)  # a sign that all is there
     return verdict
 
 

@@ -77,6 +77,20 @@ def test_a_run_leaves_a_report_for_people(dataset: Dataset, tmp_path: Path, caps
         load_model(out)[0].require_usable(force=False)
 
 
+def test_a_report_is_the_last_thing_written(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    straight = train(config("ensemble", dataset, tmp_path / "straight"), quiet=True)
+    monkeypatch.setattr("robot_rl.world_models.train.write_report", full)
+    with pytest.raises(OSError, match="No space"):
+        train(config("ensemble", dataset, tmp_path / "cut"), quiet=True)
+    monkeypatch.undo()
+    assert load_model(tmp_path / "cut")[0].error == straight.error("model")
+    assert train(config("ensemble", dataset, tmp_path / "cut", resume=True), quiet=True) == straight
+    assert (tmp_path / "cut" / "report.json").is_file()
+
+
 def test_a_run_is_not_overwritten_and_a_policy_is_no_model(dataset: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "model"
     train(config("ensemble", dataset, out), quiet=True)
