@@ -87,6 +87,21 @@ def test_speed_ups_say_when_the_baseline_never_got_there(tmp_path: Path) -> None
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 6
 
 
+def test_the_median_of_two_is_between_them_and_open_where_one_never_got_there(tmp_path: Path) -> None:
+    recipe = from_mapping(SmallDataRecipe, SMALL, "recipe")
+    early, late, never = ([[s, 1.0 if s >= first else -9000.0] for s in range(0, 101, 10)] for first in (20, 40, 999))
+
+    def median_of(*curves: list[list[float]]) -> dict[str, object]:
+        runs = [
+            {"task": "pendulum", "arm": "scratch", "seed": i, "seconds": 1, "curve": c} for i, c in enumerate(curves)
+        ]
+        return write_results(tmp_path, recipe, runs, planned=4)["tasks"]["pendulum"]["scratch"]["median"]
+
+    assert median_of(early, late) == {"interactions": 30, "censored": False}
+    assert median_of(early, never) == {"interactions": 60, "censored": True}
+    assert median_of(early, late, never) == {"interactions": 40, "censored": False}
+
+
 @pytest.mark.slow
 def test_a_whole_bench_and_going_on_with_it(tmp_path: Path) -> None:
     words = ["locomotion", "--plan.env", "Pendulum-v1", "--qualities", "random", "--transitions", "400"]

@@ -100,10 +100,10 @@ def _reached(curve: Sequence[tuple[int, float]], scores: Sequence[float], thresh
 
 
 def _median(reached: Sequence[Reached]) -> dict[str, Any]:
-    """Median interactions; a lower bound where it falls on a run that never got there."""
+    """Median interactions; a lower bound where it rests on a run that never got there."""
     ordered = sorted(reached, key=lambda r: (r.censored, r.interactions))
-    middle = ordered[(len(ordered) - 1) // 2]
-    return middle._asdict()
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return Reached((low.interactions + high.interactions) // 2, censored=high.censored)._asdict()
 
 
 def _ratio(base: Mapping[str, Any], arm: Mapping[str, Any]) -> str:
