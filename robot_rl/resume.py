@@ -3,55 +3,53 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from torch import Tensor
-
-from robot_rl.algorithms.agent import Agent
-from robot_rl.checkpoint import CONFIG, TRAIN_CONFIG, read_json, resolve
+from robot_rl.checkpoint import TRAIN_CONFIG, read_json, resolve
 from robot_rl.config import to_mapping
 from robot_rl.errors import CheckpointError
 
-
-def require_same_learner(run: Path, agent: Agent, algorithm: str, agent_config: Any) -> None:
-    """Refuse to go on with `agent`, as it was loaded from `run`, under another name or other options.
-
-    Raises:
-        CheckpointError: If they differ: the weights would be saved with options that they do not fit.
-    """
-    before = str(read_json(resolve(run) / CONFIG)["algorithm"])
-    if before != algorithm:
-        raise CheckpointError(
-            f"{run} is a run of {before}, not of {algorithm}. Resume it as one, or choose another --out."
-        )
-    old, new = (json.loads(json.dumps(to_mapping(options))) for options in (agent.cfg, agent_config))
-    odd = [f"--agent.{key.replace('_', '-')} was {old[key]}, not {new[key]}" for key in old if old[key] != new[key]]
-    if odd:
-        raise CheckpointError(
-            f"{run} was begun with other options: {'; '.join(odd)}. Resume it by the same command (--start included), "
-            f"or choose another --out."
-        )
+SHOWN = 6  # differences that a message lists
 
 
-def require_same_rewards(run: Path, reward: str, world_model: Path | None, state: Mapping[str, Tensor]) -> None:
-    """Refuse another rule of reward, and to go on without the world model that had its share of the batches.
+def require_as_begun(run: Path, config: Any, keys: Sequence[str], *, free: Sequence[str] = ()) -> None:
+    """Refuse to go on with a run by other options than it was begun with.
+
+    The networks come from the checkpoint, so other options would be written beside weights that they don't fit.
 
     Args:
         run: Run folder.
-        reward: The rule.
-        world_model: Run of the world model; None without any.
-        state: What the checkpoint holds beside the agent.
+        config: Resolved options that it is to go on with.
+        keys: Those that have to be the same.
+        free: Dotted names below them that may change, with all that is below.
 
     Raises:
-        CheckpointError: If they differ from those the run began with.
+        CheckpointError: Naming each option with both values.
     """
-    before = str(read_json(resolve(run) / TRAIN_CONFIG).get("reward", reward))
-    if before != reward:
+    began = read_json(resolve(run) / TRAIN_CONFIG)
+    now = cast("dict[str, Any]", json.loads(json.dumps(to_mapping(config))))
+    odd = [
+        f"--{name.replace('_', '-')} is {new} here, {old} in the run"
+        for key in keys
+        if key in began and key in now
+        for name, new, old in _differences(key, now[key], began[key])
+        if not any(name == part or name.startswith(f"{part}.") for part in free)
+    ]
+    if odd:
+        shown = "\n  - ".join(odd[:SHOWN] + ([f"and {len(odd) - SHOWN} more"] if len(odd) > SHOWN else []))
         raise CheckpointError(
-            f"{run} holds transitions with --reward {before}, not {reward}. Resume it with the same --reward, or "
-            f"choose another --out."
+            f"{run} was begun with other options:\n  - {shown}\nGo on with the same command and --resume, or with "
+            f"--config {run}/config.yaml --resume; or choose another --out."
         )
-    if world_model is None and "augment.model" in state:
-        raise CheckpointError(f"{run} was trained with a world model. Resume it with the same --world-model.")
+
+
+def _differences(name: str, new: Any, old: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted names of options that differ, with both values; an option that only one side knows is passed over."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        new, old = cast("dict[str, Any]", new), cast("dict[str, Any]", old)
+        for key in [key for key in new if key in old]:
+            yield from _differences(f"{name}.{key}", new[key], old[key])
+    elif new != old:
+        yield name, new, old

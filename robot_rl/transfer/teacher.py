@@ -124,6 +124,11 @@ class _Training:
         device = pick_device(config.device)
         datasets = [load_dataset(path) for path in config.sources]
         self.names = config.names or tuple(path.name for path in config.sources)
+        if twice := sorted({name for name in self.names if self.names.count(name) > 1}):
+            raise ConfigError(
+                f"Two sources are called {', '.join(twice)}: logs and plots could not tell them apart. Name all of "
+                f"them with --names."
+            )
         self.spec = _common_spec(datasets, config.sources)
         exists = (config.out / "checkpoints" / "last").exists()
         if exists and not config.resume:

@@ -213,6 +213,8 @@ def test_what_does_not_fit_is_refused_in_words(sources, teacher, tmp_path):
     with pytest.raises(ConfigError, match="at least 2 tasks"):
         train_teacher(teach(sources[:1], tmp_path / "b"), quiet=True)
     other = write_dataset(tmp_path / "other", make_spec(), make_episodes(), origin="made").path
+    with pytest.raises(ConfigError, match=r"Two sources are called twin: .*--names"):
+        train_teacher(teach(sources, tmp_path / "b", names=("twin",) * len(sources)), quiet=True)
     with pytest.raises(SpecMismatch, match="sees all its sources through the same observations"):
         train_teacher(teach((sources[0], other), tmp_path / "c"), quiet=True)
     finetune(study(SAC, tmp_path / "d", None, steps=10), quiet=True)
