@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from robot_rl.algorithms.agent import Agent, Metrics
+from robot_rl.algorithms.student import Student
 from robot_rl.data.hindsight import Hindsight
-from robot_rl.data.mixture import Mixture, Pool
+from robot_rl.data.mixture import Mixture, Pool, of_sequences
 from robot_rl.data.replay import Replay, TransitionSource
 from robot_rl.data.transition import Rows
 from robot_rl.errors import ConfigError
@@ -95,6 +96,8 @@ class OnlineLearner:
         self._augmented: Augmented | None = None
         if config.world_model is not None:
             self._source = self._augmented = augmented(self._source, config.world_model, config.augment, agent)
+        if isinstance(agent, Student):
+            of_sequences(self._source)  # refused now, not after the warm-up
         self._sampler = torch.Generator(agent.device).manual_seed(seed)
         self._first_update = agent.updates
         self._agent_config = agent.cfg

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from robot_rl.algorithms.latent_sac import LatentSAC, LatentSACConfig
 from robot_rl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from robot_rl.checkpoint import load_agent
 from robot_rl.data.dataset import Dataset
@@ -165,6 +166,13 @@ def test_loading_a_model_leaves_the_generator_of_dropout_where_it_was(dataset: D
     before = torch.get_rng_state()
     augmented(Replay.of(dataset.spec, dataset), model_run, AugmentConfig(force=True), agent)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_learner_on_sequences_is_refused_ahead_of_the_warm_up(dataset: Dataset, model_run: Path) -> None:
+    agent = LatentSAC(LatentSACConfig(hidden=(8,)), dataset.spec, observation_stats(dataset))
+    config = OnlineConfig(world_model=model_run, augment=AugmentConfig(force=True))
+    with pytest.raises(ConfigError, match="leave out --world-model"):
+        OnlineLearner(agent, None, config, seed=0)
 
 
 def test_another_model_or_none_is_refused_when_resuming(dataset: Dataset, model_run: Path, tmp_path: Path) -> None:
