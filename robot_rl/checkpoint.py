@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -148,37 +147,6 @@ def load_agent(path: Path, *, device: str = "cpu") -> tuple[Agent, dict[str, Ten
     return agent, state
 
 
-def require_as_begun(run: Path, config: Any, keys: Sequence[str], *, free: Sequence[str] = ()) -> None:
-    """Refuse to go on with a run by other options than it was begun with.
-
-    The networks come from the checkpoint, so other options would be written beside weights that they don't fit.
-
-    Args:
-        run: Run folder.
-        config: Resolved options that it is to go on with.
-        keys: Those that have to be the same.
-        free: Dotted names below them that may change.
-
-    Raises:
-        CheckpointError: Naming each option with both values.
-    """
-    began = read_json(resolve(run) / TRAIN_CONFIG)
-    now = cast("dict[str, Any]", json.loads(json.dumps(to_mapping(config))))
-    odd = [
-        f"--{name.replace('_', '-')} is {new} here, {old} in the run"
-        for key in keys
-        if key in began and key in now
-        for name, new, old in _differences(key, now[key], began[key])
-        if name not in free
-    ]
-    if odd:
-        shown = "\n  - ".join(odd[:6] + ([f"and {len(odd) - 6} more"] if len(odd) > 6 else []))
-        raise CheckpointError(
-            f"{run} was begun with other options:\n  - {shown}\nGo on with the same command and --resume, or with "
-            f"--config {run}/config.yaml --resume; or choose another --out."
-        )
-
-
 def load_policy(path: Path, *, device: str = "cpu") -> TrainedPolicy:
     """The deterministic policy of a run or checkpoint folder.
 
@@ -283,15 +251,6 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file} cannot be read ({error}). Use an earlier checkpoint.") from error
-
-
-def _differences(name: str, new: Any, old: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Dotted names of options that differ, with both values; an option that only one side knows is passed over."""
-    if isinstance(new, dict) and isinstance(old, dict):
-        for key in new.keys() & old.keys():
-            yield from _differences(f"{name}.{key}", new[key], old[key])
-    elif new != old:
-        yield name, new, old
 
 
 def _contiguous(tensors: dict[str, Any]) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from robot_rl.algorithms.agent import Agent, Metrics
 from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
 from robot_rl.algorithms.student import Student
-from robot_rl.checkpoint import load_agent, load_policy, require_as_begun, resolve, save_checkpoint
+from robot_rl.checkpoint import load_agent, load_policy, resolve, save_checkpoint
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.hindsight import Hindsight, goal_fn
 from robot_rl.data.replay import MEMORY_GB, Replay
@@ -35,7 +35,7 @@ from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.intervene import require_takeovers
 from robot_rl.online import OnlineConfig, OnlineLearner
-from robot_rl.resume import require_same_learner, require_same_rewards
+from robot_rl.resume import require_as_begun
 from robot_rl.run import RunLog, read_metrics, require_intervals
 from robot_rl.spec import Spec
 from robot_rl.transfer.lesson import learn_from, with_teacher
@@ -137,8 +137,6 @@ class OnlineRun:
         self.config = config
         resumed = _resumed(config, device, in_turns=in_turns)
         self.env, agent, episodes = _prepare(config, device, resumed[0] if resumed else None, teacher)
-        if resumed:
-            require_as_begun(config.out, config, ("algorithm", "agent", "reward", "logged_reward"))
         self.reward = reward_fn(config.reward, self.env, agent.spec)
         offline = _offline(config, agent.spec, episodes, self.reward, device)
         self.learner = OnlineLearner(agent, offline, config, config.seed, self._hindsight(agent.spec, device))
@@ -267,9 +265,10 @@ def _resumed(config: FinetuneConfig, device: str, *, in_turns: bool) -> tuple[Ag
         )
     if not config.resume:
         return None
+    require_as_begun(config.out, config, ("algorithm", "agent", "reward", "logged_reward"))
     agent, state = load_agent(config.out, device=device)
-    require_same_learner(config.out, agent, config.algorithm, config.agent)
-    require_same_rewards(config.out, config.reward, config.world_model, state)
+    if config.world_model is None and "augment.model" in state:
+        raise CheckpointError(f"{config.out} was trained with a world model. Resume it with the same --world-model.")
     if in_turns and "episode" not in state:
         raise CheckpointError(
             f"{config.out} was fine-tuned with actors, and --in-turns would throw away what they delivered since its "
@@ -328,6 +327,8 @@ def _data_folder(config: FinetuneConfig) -> Path | None:
     if config.data is not None or config.start is None or config.offline_share == 0:
         return config.data
     folder = load_policy(config.start).data
+    if folder == Path():  # it learned from interactions alone
+        return None
     if not folder.exists():
         raise ConfigError(
             f"{config.start} was pretrained on {folder}, which is gone. Name the data with --data, or drop them with "

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robot_rl.algorithms.agent import Agent
 from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
-from robot_rl.checkpoint import load_agent, require_as_begun, resolve, save_checkpoint
+from robot_rl.checkpoint import load_agent, resolve, save_checkpoint
 from robot_rl.console import progress_bar
 from robot_rl.data.dataset import Dataset, load_dataset
 from robot_rl.data.replay import MEMORY_GB, Batch, Replay, TransitionSource
@@ -26,7 +26,7 @@ from robot_rl.envs import Env, env_spec, make_env
 from robot_rl.errors import CheckpointError, ConfigError, DataError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.interrupt import interrupt_sets
-from robot_rl.resume import require_same_learner
+from robot_rl.resume import require_as_begun
 from robot_rl.run import RunLog, require_intervals
 from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented
 
@@ -155,7 +155,6 @@ def _start(
     if config.resume:
         require_as_begun(config.out, config, BEGUN_WITH)
         agent, state = load_agent(config.out, device=device)
-        require_same_learner(config.out, agent, config.algorithm, config.agent)
         dataset.spec.require_match(agent.spec, str(dataset.path), str(config.out), "Resume with the same --data.")
         sampler.set_state(state["sampler"].cpu())
         return agent, sampler, state

@@ -23,7 +23,6 @@ from robot_rl.checkpoint import (
     STATE,
     read_json,
     read_tensors,
-    require_as_begun,
     resolve,
     statistics_to_dict,
     write_checkpoint,
@@ -40,6 +39,7 @@ from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.latent.model import LatentModel, LatentModelConfig, Metrics
 from robot_rl.nets.actor import Scaler
+from robot_rl.resume import require_as_begun
 from robot_rl.run import RunLog, read_metrics, require_intervals
 from robot_rl.spec import Spec
 from robot_rl.transfer.guide import SourceSteps

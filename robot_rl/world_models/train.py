@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from robot_rl.checkpoint import require_as_begun, resolve
+from robot_rl.checkpoint import resolve
 from robot_rl.console import progress_bar
 from robot_rl.data.dataset import Dataset, load_dataset
 from robot_rl.data.episode import Episode
@@ -19,6 +19,7 @@ from robot_rl.data.stats import observation_stats
 from robot_rl.device import DeviceName, pick_device
 from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.interrupt import interrupt_sets
+from robot_rl.resume import require_as_begun
 from robot_rl.run import RunLog, require_intervals
 from robot_rl.world_models.fit import Fitter, split
 from robot_rl.world_models.judge import Verdict, judge
