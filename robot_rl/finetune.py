@@ -41,7 +41,7 @@ def finetune(config: FinetuneConfig, *, quiet: bool = False) -> dict[str, float]
     """
     torch.set_num_threads(config.threads)
     stop = threading.Event()
-    run = OnlineRun(config, in_turns=True)
+    run = OnlineRun(config)
     try:
         turns = _Turns(run)
     except BaseException:

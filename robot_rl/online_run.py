@@ -118,7 +118,6 @@ class OnlineRun:
 
     Args:
         config: Resolved options.
-        in_turns: Whether the run takes its transitions itself, one by one; else actors deliver them.
 
     Raises:
         CheckpointError: If `out` already holds a run and `resume` is off, or holds none, or one of other options, and
@@ -127,7 +126,7 @@ class OnlineRun:
         SpecMismatch: If data, policy and environment do not fit each other.
     """
 
-    def __init__(self, config: FinetuneConfig, *, in_turns: bool = False) -> None:
+    def __init__(self, config: FinetuneConfig) -> None:
         data = _data_folder(config)
         config = replace(config, data=None if data is None else data.absolute())  # `export` finds it from anywhere
         device = pick_device(config.device)
@@ -135,7 +134,7 @@ class OnlineRun:
         if teacher is not None:
             config = replace(config, agent=with_teacher(config.agent, teacher))
         self.config = config
-        resumed = _resumed(config, device, in_turns=in_turns)
+        resumed = _resumed(config, device)
         self.env, agent, episodes = _prepare(config, device, resumed[0] if resumed else None, teacher)
         self.reward = reward_fn(config.reward, self.env, agent.spec)
         offline = _offline(config, agent.spec, episodes, self.reward, device)
@@ -256,7 +255,7 @@ def open_env(config: FinetuneConfig, spec: Spec) -> Env:
     return env
 
 
-def _resumed(config: FinetuneConfig, device: str, *, in_turns: bool) -> tuple[Agent, dict[str, Tensor]] | None:
+def _resumed(config: FinetuneConfig, device: str) -> tuple[Agent, dict[str, Tensor]] | None:
     exists = (config.out / "checkpoints" / "last").exists()
     if exists and not config.resume:
         raise CheckpointError(
@@ -269,11 +268,6 @@ def _resumed(config: FinetuneConfig, device: str, *, in_turns: bool) -> tuple[Ag
     agent, state = load_agent(config.out, device=device)
     if config.world_model is None and "augment.model" in state:
         raise CheckpointError(f"{config.out} was trained with a world model. Resume it with the same --world-model.")
-    if in_turns and "episode" not in state:
-        raise CheckpointError(
-            f"{config.out} was fine-tuned with actors, and --in-turns would throw away what they delivered since its "
-            f"last checkpoint. Resume it without --in-turns, or choose another --out."
-        )
     return agent, state
 
 

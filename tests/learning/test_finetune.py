@@ -157,14 +157,6 @@ def test_a_run_is_not_resumed_as_another_one(logs: Dataset, tmp_path: Path) -> N
     assert load_agent(out)[0].cfg == before
 
 
-def test_a_run_with_actors_is_not_taken_up_in_turns(logs: Dataset, tmp_path: Path) -> None:
-    run = OnlineRun(config("sac", tmp_path / "run", logs.path))
-    run.save()
-    run.close()
-    with pytest.raises(CheckpointError, match=r"fine-tuned with actors.*Resume it without --in-turns"):
-        finetune(config("sac", tmp_path / "run", logs.path, resume=True), quiet=True)
-
-
 def test_a_checkpoint_written_again_is_whole_whenever_it_is_cut(
     logs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
