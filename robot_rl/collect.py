@@ -51,6 +51,7 @@ class Collector:
         noise_memory: Correlation of the exploration noise from one step to the next, in [0, 1). Independent noise
             averages out in the arm where the control rate is high; noise that drifts does not (as the
             Ornstein-Uhlenbeck noise of Lillicrap et al. 2016, arXiv 1509.02971). Its variance stays the same.
+        untrained: Whether weights of version 0 were never trained: actions are drawn uniformly instead of asking them.
 
     Raises:
         ConfigError: If `noise_memory` is outside its range.
@@ -65,6 +66,7 @@ class Collector:
         reward: RewardFn | None = None,
         episode: int = 0,
         noise_memory: float = 0.0,
+        untrained: bool = False,
     ) -> None:
         if not 0.0 <= noise_memory < 1.0:
             raise ConfigError(f"--noise-memory is {noise_memory:g}; it must lie in [0, 1).")
@@ -73,6 +75,7 @@ class Collector:
         self._seed = seed
         self._reward = reward
         self._actions = spec.action_dim
+        self._uniform = uniform(spec) if untrained else None
         self._memory, self._fresh_share = noise_memory, math.sqrt(1.0 - noise_memory**2)
         self._noise = np.zeros(spec.action_dim, np.float32)
         self._row: Rows = np.zeros(1, transition_dtype(spec.obs_dim, spec.action_dim))
@@ -102,7 +105,8 @@ class Collector:
         if starts:
             begin_episode(explore)
         self._noise = fresh if starts or not self._memory else self._memory * self._noise + self._fresh_share * fresh
-        action = explore(obs, self._noise)
+        asked = explore if self._uniform is None or version > 0 else self._uniform
+        action = asked(obs, self._noise)
         after, reward, terminated, truncated, info = self._env.step(action)
         after = np.asarray(after, np.float32)
         if self._reward is not None:
@@ -135,3 +139,17 @@ class Collector:
         self.episode += 1
         self._obs = None
         return ended
+
+
+def uniform(spec: Spec) -> ExploreFn:
+    """Actions drawn uniformly between their bounds, by the same standard normal noise that a policy would get."""
+    low, high = spec.action_low, spec.action_high
+    discrete = spec.control == "discrete"
+
+    def draw(_: Array, noise: Array) -> Array:
+        share = np.array([0.5 * math.erfc(-x / math.sqrt(2.0)) for x in noise.tolist()])  # uniform in [0, 1]
+        if discrete:
+            return np.minimum(np.floor(low + share * (high - low + 1)), high).astype(np.float32)
+        return (low + share * (high - low)).astype(np.float32)
+
+    return draw

@@ -79,7 +79,12 @@ class _Turns:
         self._pilot = _pilot(config, self._env)
         stepped = self._env if self._pilot is None else Intervened(self._env, self._pilot)
         self.collector = Collector(
-            stepped, spec, seed=config.seed * 1_000_000, reward=run.reward, noise_memory=config.noise_memory
+            stepped,
+            spec,
+            seed=config.seed * 1_000_000,
+            reward=run.reward,
+            noise_memory=config.noise_memory,
+            untrained=config.untrained,
         )
         self._session = hashlib.sha256(f"turns {config.seed}".encode()).digest()[:16]
         self._explore = act_with_noise(run.learner.agent)

@@ -28,7 +28,7 @@ CORRECTIONS = 100_000  # steps of a person that are kept as demonstrations, at m
 class OnlineConfig:
     """Schedule of the online phase. Interactions count every control step, warm-up included."""
 
-    warmup: int = 1_000  # interactions with the policy as it came, before the first update
+    warmup: int = 1_000  # interactions before the first update, with the policy as it came; at random where none did
     critic_warmup: int = 0  # updates of the critics alone that follow the warm-up
     utd: float = 1.0  # updates per interaction (update-to-data ratio)
     offline_share: float = 0.5  # of each batch from the logged data, in [0, 1]; 0 drops them

@@ -93,6 +93,11 @@ class FinetuneConfig(OnlineConfig):
         if self.eval_episodes < 0:
             raise ConfigError(f"--eval-episodes is {self.eval_episodes}; it must be 0 (no evaluations) or more.")
 
+    @property
+    def untrained(self) -> bool:
+        """Whether nothing was pretrained, so that the warm-up is at random; latent learners have their own way."""
+        return self.start is None and not hasattr(self.agent, "transfer")
+
 
 class RecentEpisodes:
     """Return and success (NaN where unknown) of the latest 20 episodes, for the log."""
@@ -305,10 +310,10 @@ def _stats(spec: Spec, episodes: Episodes) -> ObservationStats:
 
 
 def _first_agent(config: FinetuneConfig, spec: Spec, stats: ObservationStats, device: str) -> Agent:
-    torch.manual_seed(config.seed)
-    if config.start is None:
+    former = None if config.start is None else load_agent(config.start, device=device)[0]
+    torch.manual_seed(config.seed)  # after loading, which moves torch's generator to where the pretraining left it
+    if config.start is None or former is None:
         return build_agent(config.agent, spec, stats, seed=config.seed, device=device)
-    former, _ = load_agent(config.start, device=device)
     agent = build_agent(config.agent, spec, former.stats, seed=config.seed, device=device)
     if load_policy(config.start).algorithm == config.algorithm:
         agent.take_over(former)

@@ -62,6 +62,7 @@ class ActorConfig:
     episode_steps: int | None = None  # time limit of episodes; default the environment's
     reward: RewardRule = "logged"  # "goal", "progress" or "classifier:RUN"; as the learner has it
     noise_memory: float = 0.0  # correlation of successive exploration noise, [0, 1); 0.9 suits rates of 50 Hz and more
+    untrained: bool = False  # act at random, uniformly, until the learner's first update: nothing was pretrained
     teleop: TeleopName | None = None  # with which a person takes over; "scripted": the environment's expert
     intervene_share: float = 0.0  # with --teleop scripted: share of the steps taken over, in [0, 1]
     intervene_until: int = 0  # this actor's interactions over which that share falls to 0; 0 keeps it
@@ -81,6 +82,8 @@ class ActorConfig:
     def __post_init__(self) -> None:
         if self.max_policy_age < 0:
             raise ConfigError(f"--max-policy-age is {self.max_policy_age:g} s; it must be 0 (never) or more.")
+        if self.arm and self.untrained:
+            raise ConfigError(f"--untrained is for simulators: arm {self.arm} would be driven at random. Leave it out.")
         require_arm(self.socket, self.arm)
         require_takeovers(self.intervene_share, self.intervene_until, self.intervene_steps)
         if (self.teleop == "scripted") != bool(self.intervene_share):
@@ -148,6 +151,7 @@ def main(argv: Sequence[str]) -> int:
                 reward=reward_fn(config.reward, env),
                 episode=link.taken,
                 noise_memory=config.noise_memory,
+                untrained=config.untrained,
             )
             stack.enter_context(interrupt_sets(stop))
             if config.child_of is not None:

@@ -44,9 +44,10 @@ turns in one process, with exactly --utd updates an interaction and results that
 
 --start takes a pretrained run: with the same learner everything is carried over, with another one its actor.
 Without it, sac with --data is RLPD. Logged data stay in every batch (--offline-share). At first the policy
-only collects (--warmup); then come updates of the critics alone (--critic-warmup), then --utd updates an
-interaction. With --teleop keyboard, gamepad or spacemouse a person takes over whenever they move the device;
---intervene-share lets the environment's scripted expert do so. Ctrl-C saves; --resume goes on."""
+only collects (--warmup), at random where nothing was pretrained; then come updates of the critics alone
+(--critic-warmup), then --utd updates an interaction. With --teleop keyboard, gamepad or spacemouse a person
+takes over whenever they move the device; --intervene-share lets the environment's scripted expert do so.
+Ctrl-C saves; --resume goes on."""
 
 LAST_WORDS_S = 10.0
 
@@ -138,19 +139,26 @@ def serve_actors(
                 results = learn(run, hub, config, stop=stop, show=dashboard.show, watch=watch)
         finally:
             hub.close()
-        return results | run.recent.scalars(), run.finished
+        return results | run.recent.scalars(), run.finished and not (config.max_lead and run.learner.owed > 0)
     finally:
         run.close()
 
 
 def agent_defaults(argv: list[str]) -> Any:
-    """The learner's options: those of --start where that is the same learner, else the class defaults."""
+    """The learner's options: those of --start where that is the same learner, else the class defaults.
+
+    Another learner that may squash its mean or clip it does as the actor of --start.
+    """
     name = chosen_kind(argv, CONFIGS, key="algorithm", what="a learner", default="awac")
     file = _value_of(argv, "--config")
     start = _value_of(argv, "--start") or (load_yaml(Path(file)).get("start") if file else None)
-    if start and load_policy(Path(start)).algorithm == name:
-        return load_agent(Path(start))[0].cfg
-    return CONFIGS[name]()
+    options: Any = CONFIGS[name]()
+    if not start:
+        return options
+    former = load_agent(Path(start))[0]
+    if load_policy(Path(start)).algorithm == name:
+        return former.cfg
+    return replace(options, squash_mean=former.squashes) if hasattr(options, "squash_mean") else options
 
 
 def print_results(console: Console, config: FinetuneConfig, results: dict[str, float], *, done: bool) -> None:
@@ -231,6 +239,7 @@ class _Crew:
         words += ["--name", f"actor {number}", "--reward", config.reward]
         words += ["--child-of", str(os.getpid())]  # killed outright, this process could not end it
         words += ["--noise-memory", str(config.noise_memory)]
+        words += ["--untrained"] if config.untrained and not config.arm else []
         place = config.env if config.arm else env_id  # an arm's file names its simulator
         words += ["--env", place] if place else []
         words += ["--arm", config.arm] if config.arm else []

@@ -135,7 +135,7 @@ class _Loop:
             elif not took:
                 self.hub.wait_rows(learner.interactions + 1, WAIT_S)
             self.follow_up()
-        if run.finished:
+        if self.finished:
             self.evaluate()
         run.save()
         self.publish(at_once=True)

@@ -95,6 +95,11 @@ class Agent(nn.Module, ABC):
         """The deterministic policy: raw observation in, executable action out; a memory too where it has one."""
         return Policy(self._acting, self.scaler)
 
+    @property
+    def squashes(self) -> bool:
+        """Whether the actor sends its mean through tanh; else it clips it."""
+        return self._actor.squash_mean
+
     def take_over(self, former: Agent) -> None:
         """Go on from `former`, a learner of the same kind: networks, optimisers and update count.
 

@@ -26,6 +26,7 @@ class Actor(nn.Module, ABC):
     """
 
     net: nn.Sequential
+    squash_mean = True  # whether the mean goes through tanh; else it is clipped
 
     @abstractmethod
     def explore(self, obs: Tensor, noise: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ class Actor(nn.Module, ABC):
         """Take over the weights of another actor's `net`; exploration begins small.
 
         Raises:
-            ConfigError: If the two have other layers.
+            ConfigError: If the two have other layers, or only one squashes its mean.
         """
         mine, theirs = list(self.net.parameters()), list(other.net.parameters())
         if [p.shape for p in mine] != [p.shape for p in theirs]:
@@ -43,6 +44,12 @@ class Actor(nn.Module, ABC):
             raise ConfigError(
                 f"The new learner's actor has layers of {widths[0]} units, the pretrained one {widths[1]}. "
                 f"Give the new one the same hidden layers."
+            )
+        if self.squash_mean != other.squash_mean:
+            theirs_does, mine_does = ("squashes", "clips") if other.squash_mean else ("clips", "squashes")
+            raise ConfigError(
+                f"The pretrained actor {theirs_does} its mean, the new learner's {mine_does} it: the same weights "
+                f"would act differently. {'Give' if other.squash_mean else 'Pretrain with'} --agent.squash-mean."
             )
         with torch.no_grad():
             for own, given in zip(mine, theirs, strict=True):

@@ -245,6 +245,15 @@ def test_an_average_starts_from_a_run_without_one_and_the_other_way_round() -> N
     assert torch.equal(two.actor.net[0].weight, with_average.actor.net[0].weight)
 
 
+def test_an_actor_that_would_act_differently_is_not_adopted() -> None:
+    cloned = build_agent(BCConfig(hidden=(8,)), SPEC, STATS)
+    clipping = build_agent(AWACConfig(actor_hidden=(8,)), SPEC, STATS)
+    with pytest.raises(ConfigError, match=r"squashes its mean, the new learner's clips it.*Give --agent.squash-mean"):
+        clipping.adopt(cloned)
+    with pytest.raises(ConfigError, match=r"clips its mean, .* Pretrain with --agent.squash-mean"):
+        build_agent(SACConfig(hidden=(8,)), SPEC, STATS).adopt(clipping)
+
+
 def test_an_adopted_mean_is_explored_with_care() -> None:
     cloned = build_agent(BCConfig(hidden=(8,)), SPEC, STATS)
     for cfg in (AWACConfig(actor_hidden=(8,), squash_mean=True), IQLConfig(hidden=(8,)), SACConfig(hidden=(8,))):
