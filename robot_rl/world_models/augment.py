@@ -3,7 +3,8 @@
     next-state  logged transitions whose s' alone is the model's, as published; r and the end stay logged
     consistent  logged (s, a); s', r and the end are the model's
     rollout     up to `horizon` steps of the learner's own exploring policy in the model, from logged states;
-                steps of which the model is less sure than of `gate` of the held-out data are left out
+                steps of which the model is less sure than of `gate` of the held-out data are left out: logged
+                transitions take their place
     noise       logged transitions with Gaussian noise on s' of the model's own error: is it the model, or
                 is it smoothing?
 
@@ -102,7 +103,9 @@ class Augmented:
             self._left = max(self.cfg.block * self.cfg.reuse, count)
         self._left -= count
         block = self._block
-        if len(block.obs) == 0:  # nothing passed the gate: real transitions alone, until the next block
+        # What the gate kept out is made up for by real transitions, and not by drawing the few that passed ever again.
+        count = round(count * min(1.0, len(block.obs) / self.cfg.block))
+        if count == 0:
             return self.base.sample(size, generator)
         picked = torch.randint(len(block.obs), (count,), generator=generator, device=block.obs.device)
         made = Batch(*(column[picked] for column in block))

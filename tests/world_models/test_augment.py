@@ -95,8 +95,10 @@ def test_noise_has_the_models_own_error_and_no_model_in_it() -> None:
 
 
 def test_rollouts_follow_the_policy_stop_at_ends_and_pass_the_gate() -> None:
-    _, made = batch_of("rollout", horizon=3, gate=0.5)  # uncertainty at most 2: s_1 must not be above 0
-    assert made.action.unique().tolist() == [1.5]
+    _, later = batch_of("rollout", horizon=3, gate=0.5)  # uncertainty at most 2: s_1 must not be above 0
+    generated = (later.action == 1.5).all(1)
+    made = Batch(*(column[generated] for column in later))
+    assert 0 < len(made.obs) < len(later.obs)
     assert float(made.obs[:, 1].max()) <= 0
     ended = made.obs[:, 0] > 0
     assert torch.equal(made.mask, (~ended).float())
@@ -111,6 +113,23 @@ def test_a_gate_that_nothing_passes_leaves_real_transitions() -> None:
     batch = source.sample(50, torch.Generator().manual_seed(0))
     assert rows_of(batch) <= rows_of(KNOWN)
     assert len(batch.obs) == 50
+
+
+def test_the_fewer_pass_the_gate_the_less_of_a_batch_is_generated() -> None:
+    shares: dict[float, float] = {}
+    for level in (0.5, 2.0, 1e9):
+        model = Jump()
+        model.levels.fill_(level)
+        replay = Replay.of(drifting_spec(), drifting_episodes())
+        source = Augmented(replay, model, AugmentConfig(mode="rollout", block=400), push)
+        batch = source.sample(200, torch.Generator().manual_seed(0))
+        assert source._block is not None
+        passed = len(source._block.obs) / 400
+        shares[level] = passed
+        made = (batch.action == 1.5).all(1)  # logged actions are others
+        assert int(made.sum()) == round(100 * passed)
+        assert not made[: 200 - int(made.sum())].any()
+    assert shares[0.5] == 0 < shares[2.0] < shares[1e9] == 1
 
 
 def test_predictions_are_used_as_often_as_asked() -> None:
