@@ -42,6 +42,9 @@ from robot_rl.transfer.lesson import learn_from, with_teacher
 from robot_rl.transfer.plots import draw_weights
 from robot_rl.transfer.store import Teacher, load_teacher
 
+BEGUN_WITH = ("algorithm", "agent", "reward", "logged_reward")  # what a resumed run keeps
+OF_TEACHERS = ("agent.transfer.sources", "agent.transfer.teacher")  # come with --transfer, which is looked at by itself
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(OnlineConfig):
@@ -269,8 +272,10 @@ def _resumed(config: FinetuneConfig, device: str) -> tuple[Agent, dict[str, Tens
         )
     if not config.resume:
         return None
-    require_as_begun(config.out, config, ("algorithm", "agent", "reward", "logged_reward"))
+    require_as_begun(config.out, config, BEGUN_WITH, free=OF_TEACHERS)
     agent, state = load_agent(config.out, device=device)
+    if config.transfer is None and isinstance(agent, Student) and agent.cfg.transfer.sources:
+        raise ConfigError(f"{config.out} was taught by a teacher: give --transfer RUN on resuming too.")
     if config.world_model is None and "augment.model" in state:
         raise CheckpointError(f"{config.out} was trained with a world model. Resume it with the same --world-model.")
     return agent, state
