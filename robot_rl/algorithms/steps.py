@@ -29,6 +29,7 @@ class FusedAdam(torch.optim.Adam):
         """One step on all parameters; the first one, which makes the state, is torch's own."""
         group = self.param_groups[0]
         if closure is not None or len(self.state) < len(group["params"]):
+            self._plan = None  # of a state that was cleared meanwhile
             return super().step(closure)
         params, means, squares, counters, count = self._plan or self._make_plan()
         grads = [p.grad for p in params]

@@ -15,7 +15,7 @@ from robot_rl.algorithms.bc import BCConfig
 from robot_rl.algorithms.iql import IQL, IQLConfig
 from robot_rl.algorithms.registry import build_agent
 from robot_rl.algorithms.sac import SAC, SACConfig
-from robot_rl.algorithms.steps import FusedAdam, polyak
+from robot_rl.algorithms.steps import FusedAdam, adam, polyak
 from robot_rl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from robot_rl.data.replay import Batch
 from robot_rl.data.stats import ObservationStats
@@ -263,6 +263,24 @@ def test_an_adopted_mean_is_explored_with_care() -> None:
         assert torch.allclose(agent.policy(obs), cloned.policy(obs), atol=1e-6)
         moved = agent.scaler.to_unit(agent.behaviour(obs, torch.ones(16, 2))) - agent.scaler.to_unit(agent.policy(obs))
         assert 0 < moved.abs().max() < 0.11
+
+
+def test_fused_adam_begins_anew_once_its_state_is_cleared() -> None:
+    first, second = (torch.full((4,), 1.0, requires_grad=True) for _ in range(2))
+    old, new = adam([first], 0.1), adam([second], 0.1)
+
+    def steps(weights: torch.Tensor, optimiser: FusedAdam, slope: float) -> None:
+        for _ in range(3):
+            optimiser.zero_grad()
+            (weights * slope).sum().backward()
+            optimiser.step()
+
+    steps(first, old, slope=50.0)
+    first.data.fill_(1.0)
+    old.state.clear()
+    steps(first, old, slope=-1.0)
+    steps(second, new, slope=-1.0)
+    assert torch.equal(first, second)
 
 
 def test_fused_adam_equals_torchs_to_the_last_bit_also_after_loading() -> None:
