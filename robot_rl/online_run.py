@@ -317,10 +317,10 @@ def _stats(spec: Spec, episodes: Episodes) -> ObservationStats:
 def _first_agent(config: FinetuneConfig, spec: Spec, stats: ObservationStats, device: str) -> Agent:
     former = None if config.start is None else load_agent(config.start, device=device)[0]
     torch.manual_seed(config.seed)  # after loading, which moves torch's generator to where the pretraining left it
-    if config.start is None or former is None:
+    if former is None:
         return build_agent(config.agent, spec, stats, seed=config.seed, device=device)
     agent = build_agent(config.agent, spec, former.stats, seed=config.seed, device=device)
-    if load_policy(config.start).algorithm == config.algorithm:
+    if type(former.cfg) is type(config.agent):
         agent.take_over(former)
     else:
         agent.adopt(former)

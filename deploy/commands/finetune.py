@@ -20,11 +20,11 @@ from deploy.bridge.learner import LearnerHub
 from deploy.network.address import checked_address
 from deploy.network.keys import KeyFolder, Keys
 from deploy.online.dashboard import Dashboard
-from deploy.online.learner import LearnerConfig, learn
+from deploy.online.learner import LearnerConfig, is_done, learn
 from deploy.online.place import require_arm
 from deploy.teleop.device import Handheld
 from robot_rl.algorithms.registry import CONFIGS
-from robot_rl.checkpoint import load_agent, load_policy
+from robot_rl.checkpoint import load_agent
 from robot_rl.commands.pretrain import with_interval
 from robot_rl.config import chosen_kind, load_yaml, parse
 from robot_rl.console import key_value_table
@@ -139,7 +139,7 @@ def serve_actors(
                 results = learn(run, hub, config, stop=stop, show=dashboard.show, watch=watch)
         finally:
             hub.close()
-        return results | run.recent.scalars(), run.finished and not (config.max_lead and run.learner.owed > 0)
+        return results | run.recent.scalars(), is_done(run, config)
     finally:
         run.close()
 
@@ -156,7 +156,7 @@ def agent_defaults(argv: list[str]) -> Any:
     if not start:
         return options
     former = load_agent(Path(start))[0]
-    if load_policy(Path(start)).algorithm == name:
+    if type(former.cfg) is type(options):
         return former.cfg
     return replace(options, squash_mean=former.squashes) if hasattr(options, "squash_mean") else options
 

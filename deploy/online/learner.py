@@ -101,6 +101,11 @@ def learn(
     return _Loop(run, hub, config, show, watch).run_until(stop)
 
 
+def is_done(run: OnlineRun, config: LearnerConfig) -> bool:
+    """Whether all interactions were taken and, where actors keep to a lead, all updates made."""
+    return run.finished and (not config.max_lead or run.learner.owed <= 0)
+
+
 class _Loop:
     def __init__(
         self,
@@ -145,8 +150,7 @@ class _Loop:
 
     @property
     def finished(self) -> bool:
-        """Whether all interactions were taken and, where actors keep to a lead, all updates made."""
-        return self.run.finished and (not self.lead.most or self.run.learner.owed <= 0)
+        return is_done(self.run, self.config)
 
     def hold_back(self) -> None:
         """Let actors pause or go on."""
