@@ -9,7 +9,8 @@ import torch
 
 from robot_rl.algorithms.registry import CONFIGS
 from robot_rl.bench.jobs import robot_rl, run_jobs
-from robot_rl.bench.online import OnlineRecipe, interactions_to
+from robot_rl.bench.online_recipe import OnlineRecipe
+from robot_rl.bench.online_report import interactions_to
 from robot_rl.bench.plain_awac import PlainAWAC
 from robot_rl.bench.update import UpdateBenchConfig, measure
 from robot_rl.cli import main

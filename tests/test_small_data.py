@@ -1,6 +1,7 @@
 """The small-data bench: its figures by hand, its recipes, and one whole run of it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 import yaml
 
 from robot_rl.bench.aggregate import iqm, iqm_interval
+from robot_rl.bench.cells import begin, data_digest
+from robot_rl.bench.runs import Evaluation, FinishedRun, load_runs, save_runs
 from robot_rl.bench.small_data import main as bench
 from robot_rl.bench.small_data_recipe import SmallDataRecipe
 from robot_rl.bench.small_data_report import write_results
@@ -40,6 +43,11 @@ SMALL = {
 }  # fmt: skip
 
 
+def _run(arm: str, seed: int, curve: list[tuple[int, float]]) -> FinishedRun:
+    points = tuple(Evaluation(step, value, None) for step, value in curve)
+    return FinishedRun("pendulum", arm, seed, f"{arm} {seed}", 1.0, points, "made", {"weights": {"a": [0.25, 0.5]}})
+
+
 def test_the_interquartile_mean_weighs_cut_values_in_part() -> None:
     assert iqm(np.asarray([0.0, 1.0, 2.0, 100.0])) == pytest.approx(1.5)
     assert iqm(np.asarray([0.0, 1.0, 2.0, 3.0, 100.0])) == pytest.approx((0.75 + 2 + 0.75 * 3) / 2.5)
@@ -69,14 +77,8 @@ def test_an_unknown_world_model_is_named() -> None:
 def test_speed_ups_say_when_the_baseline_never_got_there(tmp_path: Path) -> None:
     recipe = from_mapping(SmallDataRecipe, SMALL, "recipe")
     runs = [
-        {"task": "pendulum", "arm": "scratch", "seed": 0, "seconds": 1, "curve": [[0, -9.0], [100, -8.0]]},
-        {
-            "task": "pendulum",
-            "arm": "augmented",
-            "seed": 0,
-            "seconds": 1,
-            "curve": [[0, -9.0], [50, 1.0], [75, 1.0], [100, 1.0]],
-        },
+        _run("scratch", 0, [(0, -9.0), (100, -8.0)]),
+        _run("augmented", 0, [(0, -9.0), (50, 1.0), (75, 1.0), (100, 1.0)]),
     ]
     result = write_results(tmp_path, recipe, runs, planned=4)
     assert result["tasks"]["pendulum"]["augmented"]["times_fewer"] == "> 2.0"
@@ -84,17 +86,14 @@ def test_speed_ups_say_when_the_baseline_never_got_there(tmp_path: Path) -> None
     report = (tmp_path / "report.md").read_text()
     assert "Partial: 2 of 4 runs" in report
     assert "> 100" in report
-    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 6
 
 
 def test_the_median_of_two_is_between_them_and_open_where_one_never_got_there(tmp_path: Path) -> None:
     recipe = from_mapping(SmallDataRecipe, SMALL, "recipe")
-    early, late, never = ([[s, 1.0 if s >= first else -9000.0] for s in range(0, 101, 10)] for first in (20, 40, 999))
+    early, late, never = ([(s, 1.0 if s >= first else -9000.0) for s in range(0, 101, 10)] for first in (20, 40, 999))
 
-    def median_of(*curves: list[list[float]]) -> dict[str, object]:
-        runs = [
-            {"task": "pendulum", "arm": "scratch", "seed": i, "seconds": 1, "curve": c} for i, c in enumerate(curves)
-        ]
+    def median_of(*curves: list[tuple[int, float]]) -> dict[str, object]:
+        runs = [_run("scratch", seed, curve) for seed, curve in enumerate(curves)]
         return write_results(tmp_path, recipe, runs, planned=4)["tasks"]["pendulum"]["scratch"]["median"]
 
     assert median_of(early, late) == {"interactions": 30, "censored": False}
@@ -102,14 +101,82 @@ def test_the_median_of_two_is_between_them_and_open_where_one_never_got_there(tm
     assert median_of(early, late, never) == {"interactions": 40, "censored": False}
 
 
-@pytest.mark.slow
-def test_a_whole_bench_and_going_on_with_it(tmp_path: Path) -> None:
+def test_runs_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
+    told = replace(_run("b", 1, []), curve=(Evaluation(0, 0.1, 0.0), Evaluation(5, 0.2, 1.0)))
+    runs = [_run("a", 0, [(0, -1.5), (10, 2.25)]), told]
+    save_runs(tmp_path / "runs.parquet", runs)
+    assert list(load_runs(tmp_path / "runs.parquet").values()) == runs
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "runs.parquet").read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"cut\.parquet"):
+        load_runs(tmp_path / "cut.parquet")
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("made") / "logs"
     words = ["locomotion", "--plan.env", "Pendulum-v1", "--qualities", "random", "--transitions", "400"]
-    assert main([*words, "--out", str(tmp_path / "data")]) == 0
-    file = tmp_path / "recipe.yaml"
-    file.write_text(yaml.safe_dump(SMALL))
-    words = [str(file), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--jobs", "1"]
-    with pytest.raises(DataError, match="holds no finished run of 'tiny'"):
+    assert main([*words, "--out", str(out)]) == 0
+    return out
+
+
+def test_a_folder_that_other_options_or_logs_began_is_refused(logs: Path, tmp_path: Path) -> None:
+    words = _words(SMALL, logs, tmp_path)
+    cell = tmp_path / "out/pendulum/scratch/seed0"
+    cell.mkdir(parents=True)
+    plan = {
+        "data": data_digest(logs / "random"), "seed": 0, "model": None, "online_model": False, "logged": False,
+        "pretrain": None, "finetune": SMALL["finetune"] | {"algorithm": "td3-bc", "env": "Pendulum-v1", "steps": 300},
+    }  # fmt: skip
+    begin(cell, plan)
+    with pytest.raises(
+        DataError, match=r"seed0 was begun with other options or data: finetune\.steps was 300, is 210\."
+    ):
+        bench([*words, "--report-only"])
+    begin(cell.with_name("seed1"), plan | {"data": "of another file"})
+    words = _words(SMALL | {"seeds": [1]}, logs, tmp_path)
+    with pytest.raises(
+        DataError, match=r"data was of another file, is [0-9a-f]{64}; finetune\.steps was 300, is 210; seed"
+    ):
+        bench([*words, "--report-only"])
+
+
+def test_known_runs_count_where_options_and_logs_are_the_same(
+    logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scratch = SMALL | {"arms": {"scratch": SMALL["arms"]["scratch"]}}
+    assert bench(_words(scratch, logs, tmp_path / "here")) == 0
+    kept = tmp_path / "here" / "out" / "runs.parquet"
+    capsys.readouterr()
+    words = [
+        *_words(SMALL | {"baseline": "renamed", "arms": _renamed()}, logs, tmp_path / "there"),
+        "--known",
+        str(kept),
+    ]
+    assert bench([*words, "--report-only"]) == 0
+    said = capsys.readouterr()
+    assert "1 of its 1 runs have the options and logs of one of the 2 wanted" in said.err
+    assert "| renamed | 1 |" in said.out
+    longer = scratch | {"finetune": SMALL["finetune"] | {"steps": 211}}
+    words = [*_words(longer, logs, tmp_path / "longer"), "--known", str(kept)]
+    with pytest.raises(DataError, match="holds no finished run"):
+        bench([*words, "--report-only"])
+
+
+def _renamed() -> dict[str, object]:
+    return {"renamed": SMALL["arms"]["scratch"], "augmented": SMALL["arms"]["augmented"]}
+
+
+def _words(recipe: dict[str, object], logs: Path, folder: Path) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe))
+    return [str(file), "--data", str(logs), "--out", str(folder / "out"), "--jobs", "1"]
+
+
+@pytest.mark.slow
+def test_a_whole_bench_and_going_on_with_it(logs: Path, tmp_path: Path) -> None:
+    words = _words(SMALL, logs, tmp_path)
+    with pytest.raises(DataError, match="holds no finished run"):
         bench([*words, "--report-only"])
     assert bench(words) == 0
     result = json.loads((tmp_path / "out" / "results.json").read_text())

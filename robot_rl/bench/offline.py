@@ -7,7 +7,6 @@ result is kept as a file, so an interrupted bench goes on where it was.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import tyro
-import yaml
 from rich.console import Console
 from rich.table import Table
 
+from robot_rl.bench.cells import begin, counted, data_digest, run_verb, seconds_of
 from robot_rl.bench.jobs import robot_rl, run_jobs
 from robot_rl.bench.machine import machine
 from robot_rl.config import from_mapping, load_yaml, parse, to_mapping
@@ -83,23 +82,13 @@ def main(argv: Sequence[str]) -> int:
 def _one(config: OfflineBenchConfig, recipe: Recipe, arm: str, seed: int) -> None:
     """Train and evaluate one (arm, seed), unless its result is there already."""
     folder = config.out / arm / f"seed{seed}"
-    target = folder / "evaluation.json"
+    settings: dict[str, Any] = {**recipe.common, **recipe.arms[arm], "seed": seed}
+    begin(folder, {"data": data_digest(config.data), "pretrain": settings, "episodes": recipe.episodes})
+    target, run = folder / "evaluation.json", folder / "run"
     if target.is_file():
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    run = folder / "run"
-    settings: dict[str, Any] = {
-        **recipe.common,
-        **recipe.arms[arm],
-        "data": str(config.data),
-        "out": str(run),
-        "seed": seed,
-    }
-    settings["resume"] = (run / "checkpoints" / "last").exists()
-    (folder / "pretrain.yaml").write_text(yaml.safe_dump(settings))
-    start = time.perf_counter()
-    robot_rl(["pretrain", settings["algorithm"], "--config", str(folder / "pretrain.yaml")])
-    seconds = time.perf_counter() - start
+    with counted(folder):
+        run_verb(["pretrain", settings["algorithm"]], run, settings | {"data": str(config.data)})
     words: list[str] = ["evaluate", str(run), "--episodes", str(recipe.episodes), "--json"]
     words += ["--seed", str(1_000_000 + 10_000 * seed)]
     for key in ("env", "episode_steps"):
@@ -107,7 +96,7 @@ def _one(config: OfflineBenchConfig, recipe: Recipe, arm: str, seed: int) -> Non
             words += [f"--{key.replace('_', '-')}", str(settings[key])]
     found = json.loads(robot_rl(words))
     work = target.with_suffix(".tmp")
-    work.write_text(json.dumps({**found, "train_seconds": seconds}))
+    work.write_text(json.dumps({**found, "train_seconds": seconds_of(folder)}))
     work.rename(target)
 
 

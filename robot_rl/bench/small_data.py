@@ -6,31 +6,27 @@ their own with one torch thread. Each part goes on where it was when the bench i
 
 from __future__ import annotations
 
-import json
-import shutil
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tyro
-import yaml
 from rich.console import Console
 
-from robot_rl.bench.jobs import robot_rl, run_jobs
+from robot_rl.bench.cells import Cell, Plan, begin, counted, data_digest, finish, run_verb, settle
+from robot_rl.bench.jobs import run_jobs
 from robot_rl.bench.small_data_recipe import SmallDataRecipe
 from robot_rl.bench.small_data_report import write_results
 from robot_rl.config import from_mapping, load_yaml, parse
 from robot_rl.console import print_json
 from robot_rl.data.dataset import load_dataset
-from robot_rl.errors import DataError
-from robot_rl.run import read_metrics
 
 DESCRIPTION = """Run every arm of a recipe with every seed on every task: train world models, pretrain, fine-tune, and
-write OUT/results.jsonl (a row an evaluation), OUT/results.json, OUT/report.md and OUT/curves.png. Interrupted, it
-goes on with what is missing. `--report-only` tabulates what is there."""
+write OUT/runs.parquet (a row an evaluation), OUT/results.json, OUT/report.md and OUT/curves.png. Interrupted, it
+goes on with what is missing; with `--known FILE` also on another machine, from a runs.parquet. `--report-only`
+tabulates what is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,34 +37,17 @@ class SmallDataConfig:
     data: Path  # folder that the recipe's datasets lie in
     out: Path  # folder for runs and results
     jobs: int = 2  # processes at a time, one torch thread each
+    known: Path | None = None  # runs.parquet of earlier runs; those with the same options and logs are not run again
     report_only: bool = False  # tabulate what is there instead of running what is missing
     json: bool = False  # the results as one JSON object on standard output
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """One arm on one task with one seed."""
-
-    task: str
-    arm: str
-    seed: int
-
-    def folder(self, out: Path) -> Path:
-        return out / self.task / self.arm.replace(" ", "_").replace("/", "_") / f"seed{self.seed}"
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, run what is missing, tabulate."""
     config = parse(SmallDataConfig, argv, prog="robot-rl bench small-data", description=DESCRIPTION)
     recipe = from_mapping(SmallDataRecipe, load_yaml(config.recipe), str(config.recipe))
-    for task in recipe.tasks.values():
-        load_dataset(config.data / task.data)
-    cells = [_Cell(t, a, s) for s in recipe.seeds for t in recipe.tasks for a in recipe.arms]
-    if not config.report_only:
-        _run_all(config, recipe, cells)
-    done = [json.loads(f.read_text()) for f in (c.folder(config.out) / "result.json" for c in cells) if f.is_file()]
-    if not done:
-        raise DataError(f"{config.out} holds no finished run of '{recipe.name}'. Leave out --report-only.")
+    cells = [_Cell(a, s, config, recipe, t) for s in recipe.seeds for t in recipe.tasks for a in recipe.arms]
+    done = settle(cells, partial(_run_all, config), known=config.known, out=config.out, report_only=config.report_only)
     result = write_results(config.out, recipe, done, len(cells))
     if config.json:
         print_json(result)
@@ -77,85 +56,73 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _run_all(config: SmallDataConfig, recipe: SmallDataRecipe, cells: list[_Cell]) -> None:
+@dataclass(frozen=True)
+class _Cell(Cell):
+    config: SmallDataConfig
+    recipe: SmallDataRecipe
+    of: str  # the task's name
+
+    @property
+    def task(self) -> str:
+        return self.of
+
+    @property
+    def folder(self) -> Path:
+        return self.config.out / self.task / self.arm.replace(" ", "_").replace("/", "_") / f"seed{self.seed}"
+
+    @property
+    def data(self) -> Path:
+        return self.config.data / self.recipe.tasks[self.task].data
+
+    @property
+    def plan(self) -> Plan:
+        arm = self.recipe.arms[self.arm]
+        return {
+            "data": data_digest(self.data),
+            "seed": self.seed,
+            "model": self.recipe.models.get(arm.model),
+            "online_model": arm.online_model,
+            "logged": arm.logged,
+            "pretrain": None if arm.pretrain is None else {**self.recipe.pretrain, **arm.pretrain},
+            "finetune": {**self.recipe.finetune, **arm.finetune, "env": load_dataset(self.data).spec.env_id},
+        }
+
+    @property
+    def model_folder(self) -> Path:
+        return self.config.out / self.task / "models" / self.recipe.arms[self.arm].model / f"seed{self.seed}"
+
+    def train_model(self) -> None:
+        """Train the world model that this arm shares with others, unless it is there already."""
+        settings: dict[str, Any] = {**self.recipe.models[self.recipe.arms[self.arm].model], "seed": self.seed}
+        begin(self.model_folder, {"data": data_digest(self.data), "model": settings})
+        run = self.model_folder / "run"
+        if not (run / "report.json").is_file():
+            run_verb(["world-model", settings["kind"]], run, settings | {"data": str(self.data)})
+
+    def run(self) -> None:
+        begin(self.folder, self.plan)
+        arm = self.recipe.arms[self.arm]
+        model: dict[str, Any] = {"world_model": str(self.model_folder / "run")} if arm.model else {}
+        finetune: dict[str, Any] = {**self.plan["finetune"], "seed": self.seed, "in_turns": True}
+        out = self.folder / "finetune"
+        with counted(self.folder):
+            if arm.pretrain is not None:
+                start = self.folder / "pretrain"
+                pretrain: dict[str, Any] = {**self.plan["pretrain"], **model, "seed": self.seed, "data": str(self.data)}
+                run_verb(["pretrain", pretrain["algorithm"]], start, pretrain)
+                finetune["start"] = str(start)
+            if arm.logged:
+                finetune["data"] = str(self.data)
+            if arm.online_model:
+                finetune |= model
+            run_verb(["finetune", finetune["algorithm"]], out, finetune)
+        finish(self, out)
+
+
+def _run_all(config: SmallDataConfig, missing: Sequence[_Cell]) -> None:
     """World models first, because arms share them; then the arms, all tasks and arms of a seed at a time."""
-    wanted = {arm.model for arm in recipe.arms.values() if arm.model}
-    models = {
-        f"{task}, {model}, seed {seed}": partial(_train_model, config, recipe, task, model, seed)
-        for seed in recipe.seeds
-        for task in recipe.tasks
-        for model in sorted(wanted)
-    }
-    arms = {f"{c.task}, {c.arm}, seed {c.seed}": partial(_run_cell, config, recipe, c) for c in cells}
-    run_jobs("world models", models, at_once=config.jobs, quiet=config.json)
+    models = {cell.model_folder: cell for cell in missing if cell.recipe.arms[cell.arm].model}
+    lessons = {f"{c.task}, {c.recipe.arms[c.arm].model}, seed {c.seed}": c.train_model for c in models.values()}
+    run_jobs("world models", lessons, at_once=config.jobs, quiet=config.json)
+    arms = {f"{c.task}, {c.arm}, seed {c.seed}": c.run for c in missing}
     run_jobs("arms", arms, at_once=config.jobs, quiet=config.json)
-
-
-def _train_model(config: SmallDataConfig, recipe: SmallDataRecipe, task: str, model: str, seed: int) -> None:
-    out = _model_folder(config.out, task, model, seed)
-    if (out / "report.json").is_file():
-        return
-    settings: dict[str, Any] = {
-        **recipe.models[model],
-        "data": str(config.data / recipe.tasks[task].data),
-        "out": str(out),
-        "seed": seed,
-    }
-    _verb("world-model", settings["kind"], settings)
-
-
-def _run_cell(config: SmallDataConfig, recipe: SmallDataRecipe, cell: _Cell) -> None:
-    """Pretrain and fine-tune, unless the result is there already."""
-    folder = cell.folder(config.out)
-    target = folder / "result.json"
-    if target.is_file():
-        return
-    arm, start = recipe.arms[cell.arm], time.perf_counter()
-    data = config.data / recipe.tasks[cell.task].data
-    model: dict[str, Any] = {}
-    if arm.model:
-        model = {"world_model": str(_model_folder(config.out, cell.task, arm.model, cell.seed))}
-    finetune: dict[str, Any] = {**recipe.finetune, **arm.finetune, "seed": cell.seed, "out": str(folder / "finetune")}
-    finetune |= {"env": load_dataset(data).spec.env_id, "in_turns": True}
-    if arm.pretrain is not None:
-        pretrain: dict[str, Any] = {**recipe.pretrain, **arm.pretrain, **model, "seed": cell.seed, "data": str(data)}
-        finetune["start"] = pretrain["out"] = str(folder / "pretrain")
-        _verb("pretrain", pretrain["algorithm"], pretrain)
-    if arm.logged:
-        finetune["data"] = str(data)
-    if arm.online_model:
-        finetune |= model
-    _verb("finetune", finetune["algorithm"], finetune)
-    result = {
-        "task": cell.task,
-        "arm": cell.arm,
-        "seed": cell.seed,
-        "seconds": round(time.perf_counter() - start, 1),
-        "curve": list(_curve(folder / "finetune")),
-    }
-    work = target.with_suffix(".tmp")
-    work.write_text(json.dumps(result))
-    work.rename(target)
-
-
-def _verb(verb: str, kind: str, settings: dict[str, Any]) -> None:
-    """`robot-rl VERB KIND` with `settings`, going on from its last checkpoint if it has one."""
-    out = Path(settings["out"])
-    resume = (out / "checkpoints" / "last").exists()
-    if not resume:
-        shutil.rmtree(out, ignore_errors=True)  # cut before its first checkpoint
-    out.parent.mkdir(parents=True, exist_ok=True)
-    file = out.with_suffix(".yaml")
-    file.write_text(yaml.safe_dump({**settings, "resume": resume}))
-    robot_rl([verb, kind, "--config", str(file)])
-
-
-def _curve(run: Path) -> Iterator[tuple[int, float]]:
-    """(interactions, mean return) of every evaluation."""
-    for row in read_metrics(run):
-        if "eval/return" in row:
-            yield int(row["step"]), row["eval/return"]
-
-
-def _model_folder(out: Path, task: str, model: str, seed: int) -> Path:
-    return out / task / "models" / model / f"seed{seed}"

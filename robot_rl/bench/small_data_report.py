@@ -1,4 +1,4 @@
-"""What `robot-rl bench small-data` leaves: rows, summary, report and curves."""
+"""What `robot-rl bench small-data` leaves beside its runs: summary, report and curves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import numpy as np
 
 from robot_rl.bench.aggregate import Interval, iqm_interval
 from robot_rl.bench.machine import machine
-from robot_rl.bench.online import IN_A_ROW, interactions_to
+from robot_rl.bench.online_report import IN_A_ROW, interactions_to
+from robot_rl.bench.runs import FinishedRun
 from robot_rl.bench.small_data_recipe import SmallDataRecipe, Task
 from robot_rl.config import to_mapping
 
@@ -32,22 +33,15 @@ class Reached(NamedTuple):
     censored: bool
 
 
-def write_results(out: Path, recipe: SmallDataRecipe, runs: Sequence[dict[str, Any]], planned: int) -> dict[str, Any]:
-    """Write OUT/results.jsonl, results.json, report.md and curves.png.
+def write_results(out: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun], planned: int) -> dict[str, Any]:
+    """Write OUT/results.json, report.md and curves.png.
 
     Args:
         out: Folder of the bench.
         recipe: What was asked for.
-        runs: Finished runs: task, arm, seed, seconds, curve.
+        runs: Finished runs.
         planned: Number of runs that the recipe asks for.
     """
-    rows = [
-        {"task": r["task"], "arm": r["arm"], "seed": r["seed"], "interactions": step, "return": value}
-        | {"score": score(recipe.tasks[r["task"]], value)}
-        for r in runs
-        for step, value in r["curve"]
-    ]
-    (out / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     result: dict[str, Any] = {
         "recipe": to_mapping(recipe),
         "machine": machine(),
@@ -67,10 +61,10 @@ def score(task: Task, return_: float) -> float:
     return 100 * (return_ - task.low) / (task.high - task.low)
 
 
-def _task_summary(recipe: SmallDataRecipe, task: str, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _task_summary(recipe: SmallDataRecipe, task: str, runs: Sequence[FinishedRun]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for arm in recipe.arms:
-        curves = [r["curve"] for r in runs if (r["task"], r["arm"]) == (task, arm)]
+        curves = [_returns(r) for r in runs if (r.task, r.arm) == (task, arm)]
         if not curves:
             continue
         goal = recipe.tasks[task]
@@ -85,12 +79,16 @@ def _task_summary(recipe: SmallDataRecipe, task: str, runs: Sequence[dict[str, A
             "final_score": iqm_interval([np.asarray([x[-1] for x in scores])])._asdict(),
             "final_return": float(np.mean([c[-1][1] for c in curves])),
             "mean_score": iqm_interval([np.asarray([float(np.mean(x)) for x in scores])])._asdict(),
-            "seconds": [r["seconds"] for r in runs if (r["task"], r["arm"]) == (task, arm)],
+            "seconds": [r.seconds for r in runs if (r.task, r.arm) == (task, arm)],
         }
     base = found.get(recipe.baseline)
     for arm in found.values():
         arm["times_fewer"] = None if base is None else _ratio(base["median"], arm["median"])
     return found
+
+
+def _returns(run: FinishedRun) -> list[tuple[int, float]]:
+    return [(point.interactions, point.return_) for point in run.curve]
 
 
 def _reached(curve: Sequence[tuple[int, float]], scores: Sequence[float], threshold: float) -> Reached:
@@ -113,16 +111,16 @@ def _ratio(base: Mapping[str, Any], arm: Mapping[str, Any]) -> str:
     return f"{sign}{base['interactions'] / max(arm['interactions'], 1):.1f}" if arm["interactions"] else "at once"
 
 
-def _overall(recipe: SmallDataRecipe, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _overall(recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) -> dict[str, Any]:
     """IQM over tasks and seeds of the score averaged over the run; arms that lack a task are left out."""
     found: dict[str, Any] = {}
     for arm in recipe.arms:
         by_task = [
             np.asarray(
                 [
-                    float(np.mean([score(recipe.tasks[task], v) for _, v in r["curve"]]))
+                    float(np.mean([score(recipe.tasks[task], v) for _, v in _returns(r)]))
                     for r in runs
-                    if (r["task"], r["arm"]) == (task, arm)
+                    if (r.task, r.arm) == (task, arm)
                 ]
             )
             for task in recipe.tasks
@@ -170,11 +168,11 @@ def _with_interval(raw: Mapping[str, float]) -> str:
     return f"{figure.value:.1f} [{figure.low:.1f}, {figure.high:.1f}]"
 
 
-def _plot(target: Path, recipe: SmallDataRecipe, runs: Sequence[dict[str, Any]]) -> None:
+def _plot(target: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) -> None:
     figure, axes = plt.subplots(1, len(recipe.tasks), figsize=(5.2 * len(recipe.tasks), 4.0), squeeze=False)
     for axis, (task, goal) in zip(axes.flat, recipe.tasks.items(), strict=True):
         for arm in recipe.arms:
-            curves = [r["curve"] for r in runs if (r["task"], r["arm"]) == (task, arm)]
+            curves = [_returns(r) for r in runs if (r.task, r.arm) == (task, arm)]
             if not curves:
                 continue
             length = min(map(len, curves))

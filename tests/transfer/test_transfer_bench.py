@@ -58,5 +58,5 @@ def test_teachers_are_trained_first_and_the_sources_named_with_their_weights(tmp
     assert "Partial: 1 of 2 runs" in report
     assert json.loads((tmp_path / "out/results.json").read_text())["arms"]["taught"]["seeds"] == [0]
     words[words.index("--out") + 1] = str(tmp_path / "empty")
-    with pytest.raises(DataError, match=r"holds no finished run of 'toy'\. Leave out --report-only"):
+    with pytest.raises(DataError, match=r"holds no finished run of this recipe\. Leave out --report-only"):
         main([*words, "--report-only"])

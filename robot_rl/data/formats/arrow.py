@@ -24,7 +24,9 @@ def pyarrow_parquet() -> Any:
     try:
         from pyarrow import parquet  # noqa: PLC0415 - an extra; only these formats need it
     except ImportError as error:
-        raise DataError(f"LeRobot datasets need pyarrow ({error}). Install it: pip install -e '.[formats]'.") from error
+        raise DataError(
+            f"Parquet files, LeRobot's among them, need pyarrow ({error}). Install it: pip install -e '.[formats]'."
+        ) from error
     return parquet
 
 

@@ -1,0 +1,244 @@
+"""The cells of a bench: what each is told, where its runs lie, which of them are still to be run.
+
+A cell's plan is everything that decides it: the options of each of its commands, the seed and the hash of
+the logs, but no path. Cells of the same plan are the same, on whichever machine they were run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from rich.console import Console
+
+from robot_rl.bench.jobs import robot_rl
+from robot_rl.bench.machine import machine
+from robot_rl.bench.runs import FILE, Evaluation, FinishedRun, load_runs, save_runs
+from robot_rl.data.dataset import load_dataset
+from robot_rl.data.episode import feed
+from robot_rl.data.formats.arrow import pyarrow_parquet
+from robot_rl.errors import DataError
+from robot_rl.run import read_metrics
+
+Plan = Mapping[str, Any]
+_PLAN, _RESULT, _SECONDS = "plan.json", "result.json", "seconds.json"
+
+
+def digest(plan: Plan) -> str:
+    """SHA-256 of a plan, equal on every machine."""
+    return hashlib.sha256(_canonical(plan).encode()).hexdigest()
+
+
+@cache
+def data_digest(path: Path) -> str:
+    """SHA-256 over all episodes of a dataset: observations, actions, rewards and how they end."""
+    found = hashlib.sha256()
+    for episode in load_dataset(path):
+        feed(found.update, episode)
+        found.update(f"{len(episode)} {episode.terminated} {episode.truncated} {episode.success}".encode())
+    return found.hexdigest()
+
+
+def require_as_planned(folder: Path, plan: Plan) -> None:
+    """Refuse a folder that was begun with another plan.
+
+    Raises:
+        DataError: Naming the options that differ, with both values.
+    """
+    file = folder / _PLAN
+    if not file.is_file():
+        return
+    began, wanted = _flat(json.loads(file.read_text())), _flat(json.loads(_canonical(plan)))
+    missing = "(not given)"
+    changed = [
+        f"{key} was {began.get(key, missing)}, is {wanted.get(key, missing)}"
+        for key in sorted(began.keys() | wanted.keys())
+        if began.get(key, missing) != wanted.get(key, missing)
+    ]
+    if changed:
+        raise DataError(
+            f"{folder} was begun with other options or data: {'; '.join(changed[:6])}. Take another --out, "
+            "undo the change, or remove that folder to run it anew."
+        )
+
+
+def begin(folder: Path, plan: Plan) -> None:
+    """Make a run's folder and say there what it is told.
+
+    Raises:
+        DataError: If it was begun with another plan.
+    """
+    require_as_planned(folder, plan)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / _PLAN, plan)
+
+
+def run_verb(words: Sequence[str], out: Path, settings: Mapping[str, Any]) -> None:
+    """`robot-rl WORDS` with `settings`, from its last checkpoint if OUT has one; they stay in a file beside it."""
+    resume = (out / "checkpoints" / "last").exists()
+    if not resume:
+        shutil.rmtree(out, ignore_errors=True)  # cut before its first checkpoint
+    file = out.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump({**settings, "out": str(out), "resume": resume}))
+    robot_rl([*words, "--config", str(file)])
+
+
+@contextmanager
+def counted(folder: Path) -> Generator[None]:
+    """Add the seconds of this sitting to those of the run in `folder`, however the sitting ends."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        _write(folder / _SECONDS, seconds_of(folder) + time.perf_counter() - start)
+
+
+def seconds_of(folder: Path) -> float:
+    """Of all sittings in `folder` that `counted` saw."""
+    file = folder / _SECONDS
+    return json.loads(file.read_text()) if file.is_file() else 0.0
+
+
+def finish(cell: Cell, run: Path, facts: dict[str, Any] | None = None) -> None:
+    """Keep what came of a cell.
+
+    Args:
+        cell: The one.
+        run: Folder of the run whose evaluations are its curve.
+        facts: Whatever else the bench reports of it.
+    """
+    curve = tuple(
+        Evaluation(int(row["step"]), row["eval/return"], row.get("eval/success"))
+        for row in read_metrics(run)
+        if "eval/return" in row
+    )
+    found = FinishedRun(
+        task=cell.task,
+        arm=cell.arm,
+        seed=cell.seed,
+        plan=digest(cell.plan),
+        seconds=round(seconds_of(cell.folder), 1),
+        curve=curve,
+        processor=str(machine()["processor"]),
+        facts=facts or {},
+    )
+    _write(cell.folder / _RESULT, asdict(found))
+
+
+@dataclass(frozen=True)
+class Cell(ABC):
+    """One arm with one seed: what a bench runs, once, and tabulates.
+
+    Args:
+        arm: Its name in the recipe.
+        seed: Of everything.
+    """
+
+    arm: str
+    seed: int
+
+    @property
+    @abstractmethod
+    def task(self) -> str:
+        """Its name in the bench."""
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Where its runs lie."""
+
+    @property
+    @abstractmethod
+    def plan(self) -> Plan:
+        """Everything that decides it, no path among it."""
+
+    @abstractmethod
+    def run(self) -> None:
+        """Run what is missing and `finish`."""
+
+
+C = TypeVar("C", bound=Cell)
+
+
+def settle(
+    cells: Sequence[C], run: Callable[[Sequence[C]], None], *, known: Path | None, out: Path, report_only: bool
+) -> list[FinishedRun]:
+    """Have the missing cells run, and write OUT/runs.parquet.
+
+    Args:
+        cells: All of a bench.
+        run: Runs those that it is given.
+        known: A runs.parquet: cells with a plan of its runs are not missing.
+        out: Folder of the bench.
+        report_only: Take what is there.
+
+    Returns:
+        The finished runs of `cells`, in their order.
+
+    Raises:
+        DataError: If a cell's folder was begun with another plan, or nothing is finished.
+    """
+    pyarrow_parquet()  # refused now rather than after days
+    runs = {} if known is None else load_runs(known)
+    for cell in cells:
+        require_as_planned(cell.folder, cell.plan)
+    if known is not None:
+        fitting = sum(digest(cell.plan) in runs for cell in cells)
+        told = (
+            f"{known}: {fitting} of its {len(runs)} runs have the options and logs of one of the {len(cells)} wanted."
+        )
+        Console(stderr=True, highlight=False).print(told)
+    if not report_only:
+        run([cell for cell in cells if _result(cell, runs) is None])
+    done = [result for result in (_result(cell, runs) for cell in cells) if result is not None]
+    if not done:
+        raise DataError(f"{out} holds no finished run of this recipe. Leave out --report-only.")
+    out.mkdir(parents=True, exist_ok=True)
+    save_runs(out / FILE, done)
+    return done
+
+
+def _result(cell: Cell, known: Mapping[str, FinishedRun]) -> FinishedRun | None:
+    """Of this machine or a known one; None where neither has finished the cell."""
+    run = _finished(cell.folder) or known.get(digest(cell.plan))
+    return None if run is None else replace(run, task=cell.task, arm=cell.arm)
+
+
+def _finished(folder: Path) -> FinishedRun | None:
+    """What `finish` kept in a run's folder; None where it isn't finished."""
+    file = folder / _RESULT
+    if not file.is_file():
+        return None
+    raw = json.loads(file.read_text())
+    return FinishedRun(**raw | {"curve": tuple(Evaluation(*point) for point in raw["curve"])})
+
+
+def _write(file: Path, value: Any) -> None:
+    work = file.with_suffix(".tmp")
+    work.write_text(_canonical(value))
+    work.rename(file)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _flat(plan: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots."""
+    found: dict[str, Any] = {}
+    for key, value in plan.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{key}.")  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            found[f"{prefix}{key}"] = value
+    return found

@@ -1,0 +1,21 @@
+"""What `robot-rl bench online` is told: arms, and the teachers they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineRecipe:
+    """What an online bench file holds."""
+
+    name: str  # of the bench
+    seeds: tuple[int, ...]  # of weights, batches, exploration and evaluation
+    # name -> {pretrain: keys of `pretrain`, finetune: of `finetune`, teacher: a name, data: name of one whose sources}
+    arms: dict[str, dict[str, Any]]
+    teachers: dict[str, dict[str, Any]] = field(default_factory=dict[str, Any])  # name -> keys of `pretrain teacher`
+    pretrain: dict[str, Any] = field(default_factory=dict[str, Any])  # for every arm that pretrains
+    finetune: dict[str, Any] = field(default_factory=dict[str, Any])  # for every arm
+    thresholds: tuple[float, ...] = (0.8, 0.9)  # of success
+    about: str = ""  # what was decided before, on which seeds

@@ -1,0 +1,165 @@
+"""What `robot-rl bench online` leaves beside its runs: summary, report and curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from rich.table import Table
+
+from robot_rl.bench.machine import machine
+from robot_rl.bench.online_recipe import OnlineRecipe
+from robot_rl.bench.runs import FinishedRun
+from robot_rl.config import to_mapping
+from robot_rl.evaluate import bootstrap_interval
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+IN_A_ROW = 3
+
+
+def write_results(out: Path, recipe: OnlineRecipe, runs: Sequence[FinishedRun], data: str) -> dict[str, Any]:
+    """Write OUT/results.json, results.md and results.png.
+
+    Args:
+        out: Folder of the bench.
+        recipe: What was asked for.
+        runs: Finished runs.
+        data: Name of the logs.
+    """
+    by_arm = {arm: sorted((r for r in runs if r.arm == arm), key=lambda r: r.seed) for arm in recipe.arms}
+    arms = {arm: _summary(recipe, found) for arm, found in by_arm.items() if found}
+    result = {"recipe": to_mapping(recipe), "data": data, "machine": machine(), "arms": arms}
+    (out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+    (out / "results.md").write_text(_markdown(recipe, result))
+    _plot(recipe, arms, out / "results.png")
+    return result
+
+
+def table(recipe: OnlineRecipe, arms: dict[str, Any]) -> Table:
+    """The arms for people."""
+    found = Table(*_columns(recipe), title=recipe.name, title_justify="left")
+    for row in _rows(recipe, arms):
+        found.add_row(*row)
+    return found
+
+
+def _summary(recipe: OnlineRecipe, runs: Sequence[FinishedRun]) -> dict[str, Any]:
+    """Of an arm's finished runs."""
+    steps = [point.interactions for point in runs[0].curve]
+    curves = [[float(point.success or 0.0) for point in run.curve] for run in runs]
+    table = np.asarray(curves)  # (seeds, evaluations)
+    mean = table.mean(0)
+    return {
+        "seeds": [run.seed for run in runs],
+        "steps": steps,
+        "success_by_seed": table.tolist(),
+        "success": mean.tolist(),
+        "success_interval_95": [bootstrap_interval(column) for column in table.T],
+        "start": float(mean[0]),
+        "end": float(mean[-1]),
+        "best": float(mean.max()),
+        "deepest_fall_of_the_mean": float(max(0.0, mean[0] - mean.min())),
+        "deepest_fall_by_seed": np.maximum(0.0, table[:, 0] - table.min(1)).tolist(),
+        "interactions_to": {
+            f"{level:.0%}": [interactions_to(steps, curve, level) for curve in curves] for level in recipe.thresholds
+        },
+        "weights": _mean_weights(runs),
+        "seconds": [run.seconds for run in runs],
+        "processors": sorted({run.processor for run in runs}),
+    }
+
+
+def _mean_weights(runs: Sequence[FinishedRun]) -> dict[str, list[float]]:
+    """Over seeds."""
+    return {
+        name: np.mean([run.facts["weights"][name] for run in runs], axis=0).tolist()
+        for name in runs[0].facts.get("weights", {})
+    }
+
+
+def interactions_to(steps: Sequence[int], curve: Sequence[float], level: float) -> int | None:
+    """Interactions at the first of three evaluations in a row at or above `level`; None where there is none."""
+    above = np.asarray(curve) >= level
+    for i in range(len(above) - IN_A_ROW + 1):
+        if above[i : i + IN_A_ROW].all():
+            return int(steps[i])
+    return None
+
+
+def _columns(recipe: OnlineRecipe) -> list[str]:
+    return [
+        "arm", "seeds", "start", "end", "best mean", "deepest fall of the mean", "of a seed",
+        *(f"interactions to {level:.0%}, by seed" for level in recipe.thresholds), "minutes",
+    ]  # fmt: skip
+
+
+def _rows(recipe: OnlineRecipe, arms: dict[str, Any]) -> list[list[str]]:
+    rows: list[list[str]] = []
+    for name, arm in arms.items():
+        low, high = arm["success_interval_95"][-1]
+        reached = [
+            ", ".join("never" if n is None else f"{n:,}" for n in arm["interactions_to"][f"{level:.0%}"])
+            for level in recipe.thresholds
+        ]
+        rows.append(
+            [
+                name,
+                ", ".join(map(str, arm["seeds"])),
+                f"{arm['start']:.1%}",
+                f"{arm['end']:.1%} [{low:.1%}, {high:.1%}]",
+                f"{arm['best']:.1%}",
+                f"{arm['deepest_fall_of_the_mean']:.1%}",
+                f"{max(arm['deepest_fall_by_seed']):.1%}",
+                *reached,
+                f"{np.mean(arm['seconds']) / 60:.0f}",
+            ]
+        )
+    return rows
+
+
+def _markdown(recipe: OnlineRecipe, result: dict[str, Any]) -> str:
+    columns = _columns(recipe)
+    runs = sum(len(arm["seeds"]) for arm in result["arms"].values())
+    wanted = len(recipe.arms) * len(recipe.seeds)
+    lines = [
+        f"# {recipe.name}", "",
+        *([f"**Partial: {runs} of {wanted} runs are finished.**", ""] if runs < wanted else []),
+        recipe.about, "",
+        f"{recipe.finetune.get('eval_episodes', 20)} episodes an evaluation; intervals are 95 % bootstraps over an "
+        f"arm's seeds. Data: {result['data']}. Machine: {result['machine']}.",
+        "",
+        "| " + " | ".join(columns) + " |",
+        "|" + "---|" * len(columns),
+    ]  # fmt: skip
+    lines += ["| " + " | ".join(row) + " |" for row in _rows(recipe, result["arms"])]
+    weighed = {name: arm["weights"] for name, arm in result["arms"].items() if arm["weights"]}
+    if weighed:
+        lines += ["", "Mean weights of the sources over the first and the last tenth of the run:", ""]
+        lines += [
+            f"- {name}: " + ", ".join(f"{source} {first:.2f} → {last:.2f}" for source, (first, last) in weights.items())
+            for name, weights in weighed.items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _plot(recipe: OnlineRecipe, arms: dict[str, Any], target: Path) -> None:
+    figure, axis = plt.subplots(figsize=(7, 4.2))
+    for name, arm in arms.items():
+        band = np.asarray(arm["success_interval_95"])
+        (drawn,) = axis.plot(arm["steps"], arm["success"], marker=".", label=name)
+        axis.fill_between(arm["steps"], band[:, 0], band[:, 1], alpha=0.15, color=drawn.get_color(), linewidth=0)
+    axis.set_xlabel("interactions")
+    axis.set_ylabel("success")
+    axis.set_ylim(0, 1)
+    axis.set_title(recipe.name, fontsize=10)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(target, dpi=110)
+    plt.close(figure)
