@@ -10,7 +10,6 @@ from torch import Tensor
 from robot_rl.algorithms.agent import Metrics
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Batch, Replay
-from robot_rl.errors import DataError
 from robot_rl.world_models.model import QUANTILES, WorldModel
 
 IMPROVEMENT = 0.001  # a held-out error counts as better from this share on
@@ -118,16 +117,16 @@ class Fitter:
                 self.best[name][better] = parameter[better]
 
 
-def refit(model: WorldModel, episodes: Sequence[Episode], *, epochs: int = 20, holdout: float = 0.1) -> float:
+def refit(model: WorldModel, episodes: Sequence[Episode], *, epochs: int = 20) -> float:
     """Go on training `model` on all data seen so far: what an online run calls every N steps.
 
-    Statistics and scales stay frozen; optimiser, early stopping, elites and calibration start anew.
+    Statistics and scales stay frozen; optimiser, early stopping, elites and calibration start anew. Episodes that
+    the model was trained without stay held out.
 
     Args:
         model: Trained before; changed in place.
         episodes: Old and new data, such as `[*offline.episodes(), *online.episodes()]`.
         epochs: Passes over the data, at most.
-        holdout: Share of episodes for early stopping and calibration, in (0, 1).
 
     Returns:
         The held-out error after.
@@ -135,7 +134,7 @@ def refit(model: WorldModel, episodes: Sequence[Episode], *, epochs: int = 20, h
     Raises:
         DataError: If there are fewer than two episodes.
     """
-    training, held_out = split(episodes, holdout, model.generator)
+    training, held_out = model.holdout.split(episodes)
     rows = [Replay.of(model.spec, part, str(model.device)).transitions() for part in (training, held_out)]
     cfg = model.cfg
     model.optimiser.state.clear()
@@ -147,22 +146,6 @@ def refit(model: WorldModel, episodes: Sequence[Episode], *, epochs: int = 20, h
         fitter.epoch()
     fitter.finish()
     return model.held_out_error
-
-
-def split(
-    episodes: Sequence[Episode], holdout: float, generator: torch.Generator
-) -> tuple[list[Episode], list[Episode]]:
-    """Training and held-out episodes, drawn at random; at least one on each side.
-
-    Raises:
-        DataError: If there are fewer than two episodes.
-    """
-    if len(episodes) < 2:
-        raise DataError(f"A world model needs episodes to hold out, and there are {len(episodes)}. Record at least 2.")
-    count = min(max(1, round(holdout * len(episodes))), len(episodes) - 1)
-    order = torch.randperm(len(episodes), generator=generator, device=generator.device).tolist()
-    held = set(order[:count])
-    return [e for i, e in enumerate(episodes) if i not in held], [episodes[i] for i in sorted(held)]
 
 
 def halves(rows: Batch) -> tuple[Batch, Batch]:

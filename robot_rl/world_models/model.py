@@ -21,6 +21,7 @@ from robot_rl.data.replay import Batch
 from robot_rl.data.stats import ObservationStats
 from robot_rl.nets.actor import Scaler
 from robot_rl.spec import Spec
+from robot_rl.world_models.holdout import Holdout
 
 QUANTILES = 101  # of the held-out uncertainty: 0 %, 1 %, ... 100 %
 
@@ -124,6 +125,7 @@ class WorldModel(nn.Module, ABC):
     members = 1  # networks that are trained side by side; their parameters lead with this dimension
     batches = 1  # an epoch
     held_out_error = float("nan")
+    holdout = Holdout()  # what it is trained without
     optimiser: torch.optim.Optimizer
 
     def __init__(self, spec: Spec, stats: ObservationStats, targets: Targets | None, seed: int, device: str) -> None:

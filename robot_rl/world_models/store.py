@@ -23,11 +23,12 @@ from robot_rl.config import from_mapping, to_mapping
 from robot_rl.errors import CheckpointError, ConfigError
 from robot_rl.spec import Spec
 from robot_rl.world_models.fit import Fitter
+from robot_rl.world_models.holdout import Holdout
 from robot_rl.world_models.judge import Verdict
 from robot_rl.world_models.model import WorldModel
 from robot_rl.world_models.registry import MODEL_CONFIGS, build_model
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def save_model(
         "statistics": statistics_to_dict(model.stats),
         "epochs": fitter.epochs,
         "batches": model.batches,
+        "holdout": to_mapping(model.holdout),
         "verdict": None,
     }
     if verdict is not None:
@@ -119,6 +121,7 @@ def load_model(path: Path, *, device: str = "cpu") -> tuple[TrainedModel, dict[s
         verdict = config["verdict"]
         model = build_model(cfg, spec, stats, device=device)
         model.plan(int(config["batches"]))
+        model.holdout = from_mapping(Holdout, config["holdout"], f"{folder}: holdout")
         error, naive_error, naive = (
             (None, None, "")
             if verdict is None

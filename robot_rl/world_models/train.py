@@ -21,7 +21,8 @@ from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.resume import require_as_begun
 from robot_rl.run import RunLog, require_intervals
-from robot_rl.world_models.fit import Fitter, split
+from robot_rl.world_models.fit import Fitter
+from robot_rl.world_models.holdout import Holdout
 from robot_rl.world_models.judge import Verdict, judge
 from robot_rl.world_models.model import Targets, WorldModel
 from robot_rl.world_models.registry import AnyModelConfig, ModelName, build_model
@@ -37,7 +38,7 @@ class WorldModelConfig:
     data: Path  # dataset folder from `robot-rl data import` or `robot-rl record`
     out: Path  # run folder to write
     model: AnyModelConfig  # the model's own options
-    holdout: float = 0.1  # share of episodes kept out of training, at least one
+    holdout: float = 0.1  # share of episodes kept out of training and refits, on average; at least one
     seed: int = 0  # of weights, batches and the choice of held-out episodes
     checkpoint_every: int = 20  # epochs between checkpoints
     device: DeviceName = "auto"  # where to train
@@ -62,8 +63,10 @@ def train(config: WorldModelConfig, *, quiet: bool = False) -> Verdict:
     config = replace(config, data=config.data.absolute())
     torch.set_num_threads(config.threads)
     dataset = load_dataset(config.data)
-    training, held_out = split(list(dataset), config.holdout, torch.Generator().manual_seed(config.seed))
+    holdout = Holdout(config.holdout, config.seed)
+    training, held_out = holdout.split(list(dataset))
     model, fitter = _start(config, dataset, training, held_out)
+    model.holdout = holdout
     log = RunLog(config.out, config, resume_step=fitter.epochs or None)
     stop = threading.Event()
     with progress_bar(hidden=quiet) as bar, interrupt_sets(stop):

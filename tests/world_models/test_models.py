@@ -12,7 +12,8 @@ from robot_rl.data.stats import ObservationStats, observation_stats
 from robot_rl.errors import ConfigError, DataError
 from robot_rl.spec import Entry, Spec, vector
 from robot_rl.world_models.ensemble import EnsembleConfig, EnsembleModel
-from robot_rl.world_models.fit import Fitter, calibrate, line, refit, split
+from robot_rl.world_models.fit import Fitter, calibrate, line, refit
+from robot_rl.world_models.holdout import Holdout
 from robot_rl.world_models.judge import judge
 from robot_rl.world_models.model import Targets, WorldModel
 from robot_rl.world_models.naive import linear
@@ -205,12 +206,27 @@ def test_an_index_is_shown_to_the_model_as_one_hot() -> None:
 
 
 def test_held_out_episodes_are_whole_and_apart() -> None:
-    episodes = drifting_episodes(10)
-    training, held_out = split(episodes, 0.2, torch.Generator().manual_seed(0))
-    assert (len(training), len(held_out)) == (8, 2)
+    episodes = drifting_episodes(400)
+    training, held_out = Holdout(0.2).split(episodes)
+    assert len(training) + len(held_out) == 400
+    assert 60 < len(held_out) < 100
     assert not {e.source for e in training} & {e.source for e in held_out}
     with pytest.raises(DataError, match="Record at least 2"):
-        split(episodes[:1], 0.2, torch.Generator())
+        Holdout(0.2).split(episodes[:1])
+
+
+def test_an_episode_that_was_trained_on_is_never_held_out_later() -> None:
+    episodes = drifting_episodes(60)
+    for seed in range(5):
+        rule = Holdout(0.1, seed)
+        training = {e.source for e in rule.split(episodes[:4])[0]}
+        for count in range(5, 61):
+            later, held_out = rule.split(episodes[:count])
+            assert not training & {e.source for e in held_out}
+            training = {e.source for e in later}
+        cut = [type(e)(observations=e.observations[:4], actions=e.actions[:3], rewards=e.rewards[:3], source=e.source)
+               for e in episodes]  # fmt: skip
+        assert [e.source for e in rule.split(cut)[1]] == [e.source for e in rule.split(episodes)[1]]
 
 
 def test_impossible_settings_are_refused() -> None:
