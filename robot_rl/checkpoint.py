@@ -77,7 +77,11 @@ def save_checkpoint(
         agent_config: The agent's config dataclass.
         train_config: The run's resolved config.
         progress: Further named tensors, such as the sampler's generator.
+
+    Raises:
+        DivergedError: If a weight is not finite; nothing is written.
     """
+    agent.require_finite()
     config = {
         "format_version": FORMAT_VERSION,
         "algorithm": algorithm,

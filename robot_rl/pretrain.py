@@ -74,6 +74,11 @@ class PretrainConfig:
             raise ConfigError(f"--holdout is {self.holdout}; it must lie in [0, 1).")
         if self.world_model is None and self.augment != AugmentConfig():
             raise ConfigError("--augment options need a model: name its run with --world-model RUN.")
+        if self.world_model is not None and self.algorithm == "bc":
+            raise ConfigError(
+                "bc learns which action goes with which observation, and a world model says what comes after: "
+                "--world-model has nothing to give it. Leave it out, or take another learner, such as td3-bc."
+            )
         if self.world_model is not None:
             self.augment.require_logged(self.reward)
 

@@ -139,8 +139,9 @@ class KeyFolder:
         if not _NAME.fullmatch(name):
             raise ConfigError(f"'{name}' cannot name a key; use letters, digits, '.', '_' and '-'.")
         for folder in (self.path, self.path / kind):
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)
+            if not folder.is_dir():  # one that was there keeps its permissions; keys are 0600 by themselves
+                folder.mkdir(parents=True)
+                folder.chmod(0o700)
         return self.path / kind / f"{name}{suffix}"
 
 

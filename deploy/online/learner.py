@@ -190,10 +190,12 @@ class _Loop:
 
     def publish(self, *, at_once: bool = False) -> None:
         """Give actors the newest weights, unless they have them or it is too soon."""
-        version = self.run.learner.agent.updates
+        agent = self.run.learner.agent
+        version = agent.updates
         soon = time.monotonic() - self.published_at < self.config.publish_every
         if version == self.version or (soon and not at_once):
             return
+        agent.require_finite()
         self.hub.publish_weights(self.exporter.model(version), version)
         self.version, self.published_at = version, time.monotonic()
 

@@ -13,7 +13,7 @@ from robot_rl.algorithms.steps import polyak
 from robot_rl.data.replay import Batch, TransitionSource
 from robot_rl.data.sequences import Sequences
 from robot_rl.data.stats import ObservationStats
-from robot_rl.errors import CheckpointError
+from robot_rl.errors import CheckpointError, DivergedError
 from robot_rl.nets.actor import Actor, Behaviour, Policy, Scaler
 from robot_rl.nets.recurrent import RecurrentBehaviour, RecurrentPolicy
 from robot_rl.spec import Spec
@@ -141,6 +141,19 @@ class Agent(nn.Module, ABC):
     def act(self, obs: Tensor) -> Tensor:
         """Deterministic executable action for raw observations, (B, S) -> (B, A)."""
         return self.policy(obs)
+
+    def require_finite(self) -> None:
+        """Refuse to keep or send weights that are lost: one NaN spreads to all within some updates.
+
+        Raises:
+            DivergedError: Naming a weight that is not finite.
+        """
+        for name, value in self.state_dict().items():
+            if value.is_floating_point() and not bool(value.isfinite().all()):
+                raise DivergedError(
+                    f"Training diverged: {name} is not finite after {self.updates} updates. Lower --agent.lr, and look "
+                    f"at the data with `robot-rl data doctor`. The last checkpoint is kept."
+                )
 
     def training_state(self) -> dict[str, Tensor]:
         """Optimisers, generator and counter as named tensors; `state_dict` holds the networks."""

@@ -115,6 +115,28 @@ def test_divergence_is_said_in_words(dataset: Dataset, tmp_path: Path, monkeypat
         pretrain(config("awac", dataset, tmp_path / "run", 6), quiet=True)
 
 
+def test_weights_that_are_lost_between_log_lines_reach_no_checkpoint(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn = AWAC.learn
+
+    def lost(self: AWAC, batch: Batch) -> Metrics:
+        metrics = learn(self, batch)
+        if self.updates == 5:  # log lines are 200 updates apart, checkpoints here 2
+            next(self.parameters()).data.fill_(float("nan"))
+        return metrics
+
+    monkeypatch.setattr(AWAC, "learn", lost)
+    with pytest.raises(DivergedError, match=r"\w+ is not finite after 6 updates.*last checkpoint is kept"):
+        pretrain(dataclasses.replace(config("awac", dataset, tmp_path / "run", 9), log_every=200), quiet=True)
+    assert load_policy(tmp_path / "run").step == 4
+
+
+def test_cloning_takes_no_world_model(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"bc learns which action .* --world-model has nothing to give it"):
+        config("bc", dataset, tmp_path / "run", 2, world_model=tmp_path)
+
+
 def test_going_on_with_other_options_is_refused_and_the_run_stays_as_it_was(dataset: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "run"
     pretrain(config("bc", dataset, out, 2), quiet=True)

@@ -123,6 +123,14 @@ def test_what_is_missing_is_said_with_the_remedy(
         arm.pair("arm")
 
 
+def test_a_folder_that_was_there_keeps_its_permissions(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    KeyFolder(tmp_path).new("arm")
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "own").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "own/arm.key").stat().st_mode) == 0o600
+
+
 def test_a_key_that_goes_while_one_looks_is_gone(tmp_path: Path) -> None:
     keys = KeyFolder(tmp_path)
     keys.allow("arm", KeyFolder(tmp_path / "other").new("arm"))
