@@ -1,7 +1,8 @@
 """Actor and critic trained in imagination: DreamerV2 (Hafner et al. 2021, arXiv 2010.02193) with Gaussian latents and
 gradients through the dynamics, as Vid2Act uses it (arXiv 2306.03360).
 
-    s_0 = every posterior state of the batch;   a_i ~ pi(s_i, g_i);   s_{i+1} ~ p(. | s_i, a_i)
+    s_0 = every posterior state of the batch in which the task goes on
+    a_i ~ pi(s_i, g_i);   s_{i+1} ~ p(. | s_i, a_i)
     R_i      = r_{i+1} + gamma c_{i+1} [(1 - lambda) v'(s_{i+1}) + lambda R_{i+1}],    R_H = v'(s_H)
     L(pi)    = - E sum_i d_i (R_i + eta H[pi(s_i, g_i)])        d_i = prod_{j<=i} gamma c_j
     L(v)     = E sum_i d_i (v(s_i) - sg R_i)^2 / 2              v': copied from v every `target_every` updates
@@ -72,7 +73,8 @@ class Dreamer(Student):
 
     def improve(self, seen: Sequences, states: Tensor, theirs: Tensor | None) -> Metrics:
         """One step of actor and critic on dreams from every state of the batch."""
-        there = torch.cat([torch.ones_like(seen.valid[:1]), seen.valid]).flatten() > 0
+        arrived = seen.valid * seen.mask  # nothing follows a state in which the task ended
+        there = torch.cat([torch.ones_like(arrived[:1]), arrived]).flatten() > 0
         begin = states.flatten(0, 1)[there]
         guides = None if theirs is None or not self._guided else theirs.flatten(0, 1)[there]
         fixed = [self.model, self.target_critic]

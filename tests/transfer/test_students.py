@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from robot_rl.algorithms.dreamer import DreamerConfig
+from robot_rl.algorithms.dreamer import Dreamer, DreamerConfig
 from robot_rl.algorithms.latent_sac import LatentSACConfig
 from robot_rl.algorithms.registry import AgentConfig
 from robot_rl.algorithms.sac import SACConfig
@@ -15,6 +15,8 @@ from robot_rl.checkpoint import load_agent, load_policy
 from robot_rl.config import from_mapping, to_mapping
 from robot_rl.data.dataset import write_dataset
 from robot_rl.data.episode import Episode
+from robot_rl.data.sequences import Sequences
+from robot_rl.data.stats import observation_stats
 from robot_rl.errors import CheckpointError, ConfigError, SpecMismatch
 from robot_rl.evaluate import act_with
 from robot_rl.finetune import finetune
@@ -125,6 +127,23 @@ def test_every_arm_learns_and_acts(cfg, parts, teacher, tmp_path):
     assert not np.array_equal(first, second)  # it remembers the first
     act.begin_episode()
     assert np.array_equal(act(obs), first)
+
+
+def test_dreams_begin_where_the_task_goes_on(monkeypatch):
+    spec = make_spec()
+    agent = Dreamer(DREAMER, spec, observation_stats(make_episodes(2)))
+    begun: list[int] = []
+    dream = Dreamer._dream
+    monkeypatch.setattr(
+        Dreamer, "_dream", lambda self, state, theirs: begun.append(len(state)) or dream(self, state, theirs)
+    )
+    steps = torch.ones(2, 3)
+    mask, valid = steps.clone(), steps.clone()
+    mask[1, 0] = 0  # ends in its last state
+    mask[0, 1], valid[1, 1] = 0, 0  # ends in the one before; what follows is filled up
+    seen = Sequences(torch.zeros(3, 3, spec.obs_dim), torch.zeros(2, 3, spec.action_dim), steps, mask, valid)
+    agent.improve(seen, torch.zeros(3, 3, agent.model.width), None)
+    assert begun == [9 - 2 - 1]  # two states in which a task ended, one that is not there
 
 
 def test_weights_over_an_episode_are_a_distribution_at_each_step(teacher, tmp_path):
