@@ -268,6 +268,22 @@ def test_a_session_imports_as_the_episodes_that_were_served(session: Path, tmp_p
     assert episode.timestamps is not None
 
 
+def test_rewards_of_the_commands_of_a_step_add_up(tmp_path: Path, reach_spec: Spec, bundle: Bundle) -> None:
+    with Recorder(tmp_path / "s.mcap", reach_spec, bundle[1]) as recorder:
+        recorder.begin(0, 0, seed=0)
+        for k in range(6):  # two commands a policy step
+            obs = np.full(reach_spec.obs_dim, k, np.float32)
+            command = np.full(reach_spec.action_dim, k, np.float64)
+            recorder.tick(
+                k, obs if k % 2 == 0 else None, command.astype(np.float32), decision(command), TIMES + 2e7 * k
+            )
+            recorder.reward(k, 10.0**k)
+        recorder.end(5, np.zeros(reach_spec.obs_dim, np.float32), terminated=True, success=True)
+    (episode,) = open_log(tmp_path / "s.mcap", "auto", ReadOptions()).episodes
+    assert episode.rewards.tolist() == [11, 1_100, 110_000]
+    assert episode.actions[:, 0].tolist() == [1, 3, 5]  # the last command of a step
+
+
 def test_a_cut_session_imports_up_to_its_last_whole_step(session: Path, tmp_path: Path) -> None:
     data = session.read_bytes()
     (tmp_path / "cut.mcap").write_bytes(data[: int(len(data) * 0.7)])

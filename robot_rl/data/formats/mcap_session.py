@@ -1,7 +1,7 @@
 """Sessions recorded by `robot-rl serve` (MCAP): what the arm was really told, as episodes.
 
 The action is the executed one, behind the safety supervisor. Where commands are sent faster than the
-policy acts, a step's action is the last command and its reward the last reward before the next observation.
+policy acts, a step's action is the last command and its reward the sum over its commands, as in learning on the arm.
 A file that was cut gives all of its whole steps; the last episode then ends as truncated.
 """
 
@@ -39,7 +39,7 @@ class _Steps:
         elif topic == EXECUTED:
             self._set(self.actions, join(session.spec.action, message))
         elif topic == REWARD:
-            self._set(self.rewards, message["reward"])
+            self._pay(message["reward"])
         elif topic == TIMING and self.fresh:
             self.times.append(float(message["start_s"]))
             self.fresh = False
@@ -49,6 +49,12 @@ class _Steps:
         step = len(self.observations) - 1
         del rows[max(step, 0) :]
         rows.append(value)
+
+    def _pay(self, reward: float | None) -> None:
+        """Rewards of a step add up."""
+        step = len(self.observations) - 1
+        before = self.rewards[step] if 0 <= step < len(self.rewards) else None
+        self._set(self.rewards, reward if before is None or reward is None else before + reward)
 
     def close(self, session: Session, end: dict[str, Any] | None) -> Episode | None:
         """The episode, (T+1) observations; None where there is no whole step.
