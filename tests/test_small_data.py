@@ -173,6 +173,17 @@ def _words(recipe: dict[str, object], logs: Path, folder: Path) -> list[str]:
     return [str(file), "--data", str(logs), "--out", str(folder / "out"), "--jobs", "1"]
 
 
+def test_a_task_is_measured_by_success_where_its_recipe_says_so(tmp_path: Path) -> None:
+    task = {"data": "d", "threshold": 50, "low": 0, "high": 1, "measure": "success"}
+    recipe = from_mapping(SmallDataRecipe, SMALL | {"tasks": {"pendulum": task}}, "recipe")
+    run = _run("scratch", 0, [])
+    rising = tuple(Evaluation(10 * i, -99.0, share) for i, share in enumerate((0.2, 0.5, 0.6, 0.75)))
+    told = write_results(tmp_path, recipe, [replace(run, curve=rising)], planned=1)["tasks"]["pendulum"]["scratch"]
+    assert (told["interactions"], told["final_score"]["value"], told["final"]) == ([10], 75.0, 0.75)
+    with pytest.raises(DataError, match="pendulum tells no success, but its recipe measures by it"):
+        write_results(tmp_path, recipe, [_run("scratch", 0, [(0, -9.0)])], planned=1)
+
+
 @pytest.mark.slow
 def test_a_whole_bench_and_going_on_with_it(logs: Path, tmp_path: Path) -> None:
     words = _words(SMALL, logs, tmp_path)

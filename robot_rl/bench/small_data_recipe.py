@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from robot_rl.errors import ConfigError
 
@@ -14,8 +14,9 @@ class Task:
 
     data: str  # dataset folder, below --data
     threshold: float  # normalised score to reach
-    low: float  # return that scores 0
-    high: float  # return that scores 100
+    low: float  # return, or share of successes, that scores 0
+    high: float  # that scores 100
+    measure: Literal["return", "success"] = "return"  # what an evaluation is scored by
 
 
 @dataclass(frozen=True, kw_only=True)

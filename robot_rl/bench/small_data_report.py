@@ -19,6 +19,7 @@ from robot_rl.bench.online_report import IN_A_ROW, interactions_to
 from robot_rl.bench.runs import FinishedRun
 from robot_rl.bench.small_data_recipe import SmallDataRecipe, Task
 from robot_rl.config import to_mapping
+from robot_rl.errors import DataError
 
 
 class Reached(NamedTuple):
@@ -64,10 +65,10 @@ def score(task: Task, return_: float) -> float:
 def _task_summary(recipe: SmallDataRecipe, task: str, runs: Sequence[FinishedRun]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for arm in recipe.arms:
-        curves = [_returns(r) for r in runs if (r.task, r.arm) == (task, arm)]
+        goal = recipe.tasks[task]
+        curves = [_measured(r, goal) for r in runs if (r.task, r.arm) == (task, arm)]
         if not curves:
             continue
-        goal = recipe.tasks[task]
         scores = [[score(goal, v) for _, v in c] for c in curves]
         reached = [_reached(c, x, goal.threshold) for c, x in zip(curves, scores, strict=True)]
         found[arm] = {
@@ -77,7 +78,7 @@ def _task_summary(recipe: SmallDataRecipe, task: str, runs: Sequence[FinishedRun
             "median": _median(reached),
             "first_score": iqm_interval([np.asarray([x[0] for x in scores])])._asdict(),
             "final_score": iqm_interval([np.asarray([x[-1] for x in scores])])._asdict(),
-            "final_return": float(np.mean([c[-1][1] for c in curves])),
+            "final": float(np.mean([c[-1][1] for c in curves])),
             "mean_score": iqm_interval([np.asarray([float(np.mean(x)) for x in scores])])._asdict(),
             "seconds": [r.seconds for r in runs if (r.task, r.arm) == (task, arm)],
         }
@@ -87,8 +88,13 @@ def _task_summary(recipe: SmallDataRecipe, task: str, runs: Sequence[FinishedRun
     return found
 
 
-def _returns(run: FinishedRun) -> list[tuple[int, float]]:
-    return [(point.interactions, point.return_) for point in run.curve]
+def _measured(run: FinishedRun, task: Task) -> list[tuple[int, float]]:
+    """(interactions, what the task is measured by) of each evaluation."""
+    if task.measure == "return":
+        return [(point.interactions, point.return_) for point in run.curve]
+    if any(point.success is None for point in run.curve):
+        raise DataError(f"{run.task} tells no success, but its recipe measures by it. Use measure: return.")
+    return [(point.interactions, float(point.success or 0.0)) for point in run.curve]
 
 
 def _reached(curve: Sequence[tuple[int, float]], scores: Sequence[float], threshold: float) -> Reached:
@@ -118,7 +124,7 @@ def _overall(recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) -> dict[str, 
         by_task = [
             np.asarray(
                 [
-                    float(np.mean([score(recipe.tasks[task], v) for _, v in _returns(r)]))
+                    float(np.mean([score(recipe.tasks[task], v) for _, v in _measured(r, recipe.tasks[task])]))
                     for r in runs
                     if (r.task, r.arm) == (task, arm)
                 ]
@@ -145,7 +151,8 @@ def _markdown(recipe: SmallDataRecipe, result: dict[str, Any]) -> str:
         goal = recipe.tasks[task]
         lines += [
             f"## {task}: score {goal.threshold:g}\n",
-            "| arm | seeds | interactions by seed | median | times fewer | first score | final | return | mean score |",
+            "| arm | seeds | interactions by seed | median | times fewer | first score | final "
+            f"| {goal.measure} | mean score |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
         for name, arm in arms.items():
@@ -153,7 +160,7 @@ def _markdown(recipe: SmallDataRecipe, result: dict[str, Any]) -> str:
             median = f"{'> ' * arm['median']['censored']}{arm['median']['interactions']:,}"
             figures = [_with_interval(arm[key]) for key in ("first_score", "final_score")]
             cells = [name, arm["seeds"], each, median, arm["times_fewer"] or "-", *figures]
-            cells += [f"{arm['final_return']:.0f}", _with_interval(arm["mean_score"])]
+            cells += [f"{arm['final']:.4g}", _with_interval(arm["mean_score"])]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
         lines.append("")
     if result["all"]:
@@ -172,7 +179,7 @@ def _plot(target: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) ->
     figure, axes = plt.subplots(1, len(recipe.tasks), figsize=(5.2 * len(recipe.tasks), 4.0), squeeze=False)
     for axis, (task, goal) in zip(axes.flat, recipe.tasks.items(), strict=True):
         for arm in recipe.arms:
-            curves = [_returns(r) for r in runs if (r.task, r.arm) == (task, arm)]
+            curves = [_measured(r, goal) for r in runs if (r.task, r.arm) == (task, arm)]
             if not curves:
                 continue
             length = min(map(len, curves))
