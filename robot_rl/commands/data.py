@@ -50,6 +50,9 @@ class ImportConfig:
     filter: str = ""  # robomimic filter key, or LeRobot or RLDS split, such as train
     reward_key: str = "rewards"  # D4RL array to take rewards from
     trust_rows: bool = False  # where a log's metadata contradicts its rows, read the rows and note it
+    skip_damaged: bool = (
+        False  # leave out episodes that cannot be read, and note why (robomimic, robosuite, Minari, .npz)
+    )
     actions: Literal["clip", "refuse"] = "clip"  # what to do with actions beyond the bounds
     topics: Path | None = None  # ROS bags and foreign MCAP: YAML made by `robot-rl data topics SRC --write FILE`
     replay: bool = False  # robosuite: also replay the actions open loop and count successes
@@ -101,6 +104,7 @@ def import_(argv: Sequence[str]) -> int:
     config = parse(ImportConfig, argv, prog="robot-rl data import", description=IMPORT_HELP)
     require_new(config.out)
     start = time.perf_counter()
+    damaged: list[str] = []
     options = ReadOptions(
         env=config.env,
         obs_keys=config.obs_keys,
@@ -109,6 +113,7 @@ def import_(argv: Sequence[str]) -> int:
         replay=config.replay,
         trust_rows=config.trust_rows,
         topics=config.topics,
+        damaged=damaged if config.skip_damaged else None,
     )
     log = open_log(config.source, config.format, options)
     clipper = _Clipper(log.spec, refuse=config.actions == "refuse")
@@ -121,7 +126,8 @@ def import_(argv: Sequence[str]) -> int:
         tracked = bar.track(episodes, total=log.count, task_id=task)
 
         def notes() -> list[str]:
-            return [*log.notes, *clipper.notes, *([labeller.note] if labeller is not None else [])]
+            left_out = [f"left out: {what}" for what in damaged]
+            return [*log.notes, *left_out, *clipper.notes, *([labeller.note] if labeller is not None else [])]
 
         dataset = write_dataset(config.out, log.spec, tracked, origin=str(config.source.name), notes=notes)
     if config.json:

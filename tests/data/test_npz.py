@@ -66,6 +66,21 @@ def test_malformed_files_are_refused(name: str, tmp_path: Path) -> None:
         read_npz(rollouts(tmp_path / "x.npz", change), ReadOptions())
 
 
+def test_a_damaged_rollout_is_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    damaged: list[str] = []
+    log = read_npz(rollouts(tmp_path / "x.npz", lost_step), ReadOptions(damaged=damaged))
+    assert [len(episode) for episode in log.episodes] == [1000]
+    assert len(damaged) == 1
+    assert "ep0: next_observation of row 1" in damaged[0]
+
+    def all_lost(arrays: dict[str, Any]) -> None:
+        lost_step(arrays)
+        arrays["ep1/reward"] = np.zeros(3)
+
+    with pytest.raises(DataError, match="none of its 2 rollouts can be read"):
+        read_npz(rollouts(tmp_path / "y.npz", all_lost), ReadOptions(damaged=[]))
+
+
 def test_a_cut_file_is_refused(tmp_path: Path) -> None:
     path = rollouts(tmp_path / "x.npz")
     path.write_bytes(path.read_bytes()[:2000])

@@ -110,6 +110,24 @@ def test_malformed_files_are_refused_and_nothing_is_written(
     assert not out.parent.exists() or not list(out.parent.iterdir())
 
 
+@pytest.mark.parametrize(
+    "name", ["no actions", "no obs", "text actions", "flat actions", "short obs", "nan", "num_samples", "next_obs"]
+)
+def test_damaged_demonstrations_are_left_out_where_that_is_asked_for(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change, words = MALFORMED[name]
+    path = robomimic_file(tmp_path / "bad.hdf5", change)
+    command = ["data", "import", str(path), "--out", str(tmp_path / "d"), "--env", "none", "--skip-damaged", "--json"]
+    assert main(command) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["episodes"] == 2
+    (why,) = [note for note in said["notes"] if note.startswith("left out: ")]
+    assert words in why
+    kept = {episode.source for episode in load_dataset(tmp_path / "d")}
+    assert kept < {f"bad.hdf5:demo_{i}" for i in range(3)}
+
+
 @pytest.mark.parametrize("content", [b"", b"time,x,y\n0,1,2\n", None])
 def test_files_that_are_not_hdf5_are_refused(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "bad.hdf5"

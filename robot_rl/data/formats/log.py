@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from robot_rl.data.episode import Episode
+from robot_rl.errors import DataError
 from robot_rl.spec import Spec
 
 FormatName = Literal["auto", "robomimic", "robosuite", "d4rl", "minari", "mcap", "lerobot", "rlds", "npz", "bag"]
@@ -25,6 +26,7 @@ class ReadOptions:
         replay: Replay raw robosuite actions open loop and note how many succeed.
         trust_rows: Read what the rows hold where the log's metadata contradicts them, and note it.
         topics: YAML that maps a recording's topics to observation and action.
+        damaged: Takes what is wrong with each episode that cannot be read, and reading goes on; None to stop there.
     """
 
     env: str = ""
@@ -34,6 +36,27 @@ class ReadOptions:
     replay: bool = False
     trust_rows: bool = False
     topics: Path | None = None
+    damaged: list[str] | None = None
+
+
+T = TypeVar("T")
+
+
+def sound(items: Iterable[T], read: Callable[[T], Episode], options: ReadOptions) -> Iterator[Episode]:
+    """The episodes that `read` makes of `items`, without those that it refuses where `options` says so.
+
+    Raises:
+        DataError: The first refusal, otherwise.
+    """
+    for item in items:
+        try:
+            episode = read(item)
+        except DataError as error:
+            if options.damaged is None:
+                raise DataError(f"{error} Or leave such episodes out: data import --skip-damaged.") from error
+            options.damaged.append(str(error))
+            continue
+        yield episode
 
 
 @dataclass(frozen=True, kw_only=True)

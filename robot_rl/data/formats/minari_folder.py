@@ -6,7 +6,7 @@ https://minari.farama.org. Give the dataset's folder, the one that holds `data/`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from minari.dataset.minari_storage import MinariStorage
 
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.episode import Episode
-from robot_rl.data.formats.log import ImportedLog, ReadOptions
+from robot_rl.data.formats.log import ImportedLog, ReadOptions, sound
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import DataError, SpecMismatch
 from robot_rl.spec import Spec, vector
@@ -47,7 +47,7 @@ def read_minari(path: Path, options: ReadOptions) -> ImportedLog:
         format="minari",
         spec=_spec(path, obs, action, raw, options),
         count=total,
-        episodes=_episodes(path, storage, total),
+        episodes=sound(range(total), partial(_episode, path, storage), options),
     )
 
 
@@ -68,21 +68,20 @@ def _spec(path: Path, obs: gym.spaces.Box, action: gym.spaces.Box, raw: dict[str
     return spec
 
 
-def _episodes(path: Path, storage: MinariStorage, total: int) -> Iterator[Episode]:
-    for index in range(total):
-        try:
-            raw: dict[str, Any] = next(iter(storage.get_episodes([index])))
-        except (OSError, KeyError, AssertionError, StopIteration) as error:
-            raise DataError(f"{path}: episode {index} cannot be read ({error!r}). Download it again.") from error
-        terminated = bool(raw["terminations"][-1])
-        for key in ("observations", "actions", "rewards"):
-            if not np.isfinite(np.asarray(raw[key], np.float64)).all():
-                raise DataError(f"{path}: episode {index} holds NaN or infinity in '{key}'. Repair it or leave it out.")
-        yield Episode(
-            observations=raw["observations"],
-            actions=raw["actions"],
-            rewards=raw["rewards"],
-            terminated=terminated,
-            truncated=not terminated,
-            source=f"{path.name}:episode_{index}",
-        )
+def _episode(path: Path, storage: MinariStorage, index: int) -> Episode:
+    try:
+        raw: dict[str, Any] = next(iter(storage.get_episodes([index])))
+    except (OSError, KeyError, AssertionError, StopIteration) as error:
+        raise DataError(f"{path}: episode {index} cannot be read ({error!r}). Download it again.") from error
+    terminated = bool(raw["terminations"][-1])
+    for key in ("observations", "actions", "rewards"):
+        if not np.isfinite(np.asarray(raw[key], np.float64)).all():
+            raise DataError(f"{path}: episode {index} holds NaN or infinity in '{key}'. Repair it or leave it out.")
+    return Episode(
+        observations=raw["observations"],
+        actions=raw["actions"],
+        rewards=raw["rewards"],
+        terminated=terminated,
+        truncated=not terminated,
+        source=f"{path.name}:episode_{index}",
+    )

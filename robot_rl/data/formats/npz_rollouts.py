@@ -10,6 +10,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_rl.data.episode import Episode
-from robot_rl.data.formats.log import ImportedLog, ReadOptions
+from robot_rl.data.formats.log import ImportedLog, ReadOptions, sound
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import DataError, SpecMismatch
 from robot_rl.spec import Spec, vector
@@ -41,7 +42,9 @@ def read_npz(path: Path, options: ReadOptions) -> ImportedLog:
             f"{path}: no rollouts 'ep0/observation', 'ep0/action', ...; it has "
             f"{', '.join(list(arrays)[:8]) or 'nothing'}."
         )
-    episodes = [_episode(arrays, path, number) for number in numbers]
+    episodes = list(sound(numbers, partial(_episode, arrays, path), options))
+    if not episodes:
+        raise DataError(f"{path}: none of its {len(numbers)} rollouts can be read. Copy or download it again.")
     widths = {(e.observations.shape[1], e.actions.shape[1]) for e in episodes}
     if len(widths) > 1:
         raise DataError(f"{path}: rollouts of several widths of observation and action: {sorted(widths)}.")

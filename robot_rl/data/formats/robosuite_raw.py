@@ -14,7 +14,7 @@ import numpy as np
 
 from robot_rl.data.episode import Episode
 from robot_rl.data.formats.hdf5 import Floats, group, json_attr, numbered_groups, numbers, opened
-from robot_rl.data.formats.log import ImportedLog, ReadOptions
+from robot_rl.data.formats.log import ImportedLog, ReadOptions, sound
 from robot_rl.data.formats.robomimic.reader import require_our_controller
 from robot_rl.envs import LoggedStateEnv, env_spec, make_env
 from robot_rl.errors import DataError
@@ -52,20 +52,23 @@ def read_robosuite(path: Path, options: ReadOptions) -> ImportedLog:
         format="robosuite",
         spec=spec,
         count=len(names),
-        episodes=_episodes(path, names, env),
+        episodes=_episodes(path, names, env, options),
         notes=tuple(notes),
     )
 
 
-def _episodes(path: Path, names: list[str], env: Any) -> Iterator[Episode]:
+def _episodes(path: Path, names: list[str], env: Any, options: ReadOptions) -> Iterator[Episode]:
     simulator = cast("LoggedStateEnv", env.unwrapped)
     env.reset(seed=0)
     with opened(path) as file:
-        for name in names:
+
+        def read(name: str) -> Episode:
             demo = group(file["data"], name, path)
             actions = numbers(demo, "actions", path, ndim=2)
             states = numbers(demo, "states", path, ndim=2, rows=len(actions))
-            yield _episode(simulator, states, actions, str(demo.attrs.get("model_file", "")), f"{path.name}:{name}")
+            return _episode(simulator, states, actions, str(demo.attrs.get("model_file", "")), f"{path.name}:{name}")
+
+        yield from sound(names, read, options)
     env.close()
 
 

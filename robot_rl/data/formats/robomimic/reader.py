@@ -9,6 +9,7 @@ file with less or other content, see `robomimic_demo`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from robot_rl.data.episode import Episode
 from robot_rl.data.formats.bounds import LoggedRange
 from robot_rl.data.formats.contradictions import Contradictions
 from robot_rl.data.formats.hdf5 import Floats, group, json_attr, listing, numbered_groups, numbers, opened
-from robot_rl.data.formats.log import ImportedLog, ReadOptions
+from robot_rl.data.formats.log import ImportedLog, ReadOptions, sound
 from robot_rl.data.formats.robomimic.demo import Observed, cameras, find_observed, is_isaac, rate_of, read_observed
 from robot_rl.data.formats.robomimic.masks import robomimic_masks
 from robot_rl.envs import env_spec, make_env
@@ -47,19 +48,20 @@ def read_robomimic(path: Path, options: ReadOptions) -> ImportedLog:
         _hold_against_total(data, names, path, options, seen)
         if not args:
             notes.append("the file names no environment (attribute env_args is missing)")
-        first = group(data, names[0], path)
+        legible = names if options.damaged is None else _legible(data, names, path, options)
+        first = group(data, legible[0], path)
         if ours and not options.env:
             spec = _own_spec(ours, path)
             observed = Observed(options.obs_keys or tuple(e.name.replace("/", ".") for e in spec.observation))
         else:
-            spec, observed = _spec(data, names, path, options, args=args, notes=notes)
+            spec, observed = _spec(data, legible, path, options, args=args, notes=notes)
         missing = [n for n in names if "rewards" not in group(data, n, path)]
         _require_width(
             read_observed(first, path, observed, len(numbers(first, "actions", path, ndim=2)))[0],
             spec,
             observed,
             path,
-            names[0],
+            legible[0],
         )
     if missing:
         notes.append(f"{len(missing)} of {len(names)} demonstrations have no 'rewards': they are stored as 0")
@@ -70,15 +72,33 @@ def read_robomimic(path: Path, options: ReadOptions) -> ImportedLog:
         format="robomimic",
         spec=spec,
         count=len(names),
-        episodes=_episodes(path, names, observed, spec.rate_hz, sparse=sparse),
+        episodes=_episodes(path, names, observed, spec.rate_hz, options, sparse=sparse),
         notes=(*notes, *seen.notes),
         splits=splits,
     )
 
 
+def _legible(data: Any, names: list[str], path: Path, options: ReadOptions) -> list[str]:
+    """The demonstrations from which the layout can be taken.
+
+    Raises:
+        DataError: If there are none.
+    """
+    found: list[str] = []
+    for name in names:
+        with suppress(DataError):  # said when it is read
+            demo = group(data, name, path)
+            observed = find_observed(demo, path, options.obs_keys, [])
+            read_observed(demo, path, observed, len(numbers(demo, "actions", path, ndim=2)))
+            found.append(name)
+    if not found:
+        raise DataError(f"{path}: none of its {len(names)} demonstrations can be read. Copy or download it again.")
+    return found
+
+
 def _hold_against_total(data: Any, names: list[str], path: Path, options: ReadOptions, seen: Contradictions) -> None:
     stated = data.attrs.get("total")
-    if options.filter or not isinstance(stated, int | np.integer):
+    if options.filter or options.damaged is not None or not isinstance(stated, int | np.integer):
         return
     found = sum(len(numbers(group(data, n, path), "actions", path, ndim=2)) for n in names)
     if int(stated) != found:
@@ -189,10 +209,15 @@ def _chosen(file: Any, data: Any, path: Path, options: ReadOptions) -> list[str]
     return [n for n in names if n in wanted]
 
 
-def _episodes(path: Path, names: list[str], observed: Observed, rate_hz: float, *, sparse: bool) -> Iterator[Episode]:
+def _episodes(
+    path: Path, names: list[str], observed: Observed, rate_hz: float, options: ReadOptions, *, sparse: bool
+) -> Iterator[Episode]:
     with opened(path) as file:
-        for name in names:
-            yield _episode(group(file["data"], name, path), path, observed, rate_hz, sparse=sparse)
+
+        def read(name: str) -> Episode:
+            return _episode(group(file["data"], name, path), path, observed, rate_hz, sparse=sparse)
+
+        yield from sound(names, read, options)
 
 
 def _episode(demo: Any, path: Path, observed: Observed, rate_hz: float, *, sparse: bool) -> Episode:
