@@ -50,6 +50,13 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
     return IndexedActions(env) if isinstance(env.action_space, gym.spaces.Discrete) else env
 
 
+def time_limit(env_id: str) -> int | None:
+    """Control steps after which the environment ends an episode by default; None where it does not, or is unknown."""
+    register_plugins()
+    spec = gym.registry.get(env_id)
+    return None if spec is None else spec.max_episode_steps
+
+
 class IndexedActions(gym.ActionWrapper[Any, Any, Any]):
     """A discrete action as one number, its index, so that it travels like any other action."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from deploy.arms.arm import ArmState
 from deploy.arms.drivers import DriverOptions, SimOptions
 from deploy.arms.schema import ArmConfig
-from robot_rl.envs import Env, env_spec, make_env
+from robot_rl.envs import Env, env_spec, make_env, time_limit
 from robot_rl.errors import ConfigError, EnvError
 from robot_rl.spec import Array, Spec
 
@@ -64,11 +64,12 @@ class MujocoArm:
     @classmethod
     def make(cls, config: ArmConfig, sim: SimOptions) -> MujocoArm:
         """The arm of a config."""
-        fast = config.commands_per_step
-        options = {} if sim.episode_steps is None else {"max_episode_steps": sim.episode_steps * fast}
+        fast, env_id = config.commands_per_step, sim.env_id or config.env
+        steps = time_limit(env_id) if sim.episode_steps is None and fast > 1 else sim.episode_steps
+        options = {} if steps is None else {"max_episode_steps": steps * fast}  # the environment counts commands
         return cls(
             config.name,
-            sim.env_id or config.env,
+            env_id,
             joints=len(config.joints),
             seed=sim.seed,
             commands_per_step=fast,

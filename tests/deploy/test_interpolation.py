@@ -145,3 +145,16 @@ def test_fast_commands_on_the_simulator_keep_the_policy_s_rate(bundle: Bundle, t
     report = serve(policy, arm, Supervisor(fast.limits()), plan)
     arm.close()
     assert (report.ticks, policy.calls) == (100, 21)  # one call before the loop
+
+
+def test_the_simulator_s_own_time_limit_is_in_policy_steps_too() -> None:
+    arm: Any = make_arm(faster(load_arm("virtual"), 250.0))
+    arm.connect()
+    arm.restart(0)
+    home, ticks = arm.read().q.copy(), 0
+    while not arm.over:
+        arm.command(home)
+        arm.advance()
+        ticks += 1
+    arm.close()
+    assert ticks == 5 * 200  # VirtualArm-v1 ends after 200 control steps
