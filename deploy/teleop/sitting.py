@@ -19,6 +19,7 @@ from robot_rl.data.transition import Success
 from robot_rl.spec import Array
 
 IDLE_S = 0.02  # between two looks while there is nothing to do
+_LEFT_OUT = "left out"  # a failure, by the plan and not by a person
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,14 +158,13 @@ class Sitting:
             )
             word = self._ask()
         elif not word:
-            word = SAVE if success or not self._plan.only_successes else FAILURE
+            word = SAVE if success or not self._plan.only_successes else _LEFT_OUT
         if word:
             self._settle(word, number)
 
     def _settle(self, word: str, number: int) -> None:
         recording, collector = self._recording, self._collector
-        left_out = word == FAILURE and not self._plan.asks  # by the plan, not by a person
-        keeps = word not in (REDO, END) and not left_out
+        keeps = word not in (REDO, END, _LEFT_OUT)
         if recording is not None:
             if keeps:
                 recording.keep(number, _label(word))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from deploy.commands.record import main
-from deploy.teleop.device import END
+from deploy.teleop.device import END, FAILURE
 from deploy.teleop.keyboard import Words
 from deploy.teleop.open import Seat
 from deploy.teleop.recording import Recording
@@ -104,6 +104,40 @@ def test_esc_at_the_offer_of_an_open_episode_drops_it_and_ends(tmp_path: Path) -
     assert sitting.ended
     assert recording.open_steps == 0
     assert [len(e) for e in recording.finish(origin="made", notes=())] == [3]
+
+
+@pytest.mark.parametrize("only_successes", [False, True])
+def test_a_failure_that_somebody_labels_is_kept_also_where_nobody_is_asked(
+    tmp_path: Path, *, only_successes: bool
+) -> None:
+    words = Words()
+
+    class Ends:
+        """Episodes of two steps, none a success; in the second step of the first somebody presses n."""
+
+        episode, taken = 0, 0
+
+        def step(self, _explore: Any, _version: int) -> tuple[Rows, Any]:
+            self.taken += 1
+            if self.taken == 2:
+                words.say(FAILURE)
+            return steps(1, first=self.taken, success=0), True if self.taken > 2 and self.taken % 2 == 0 else None
+
+        def leave(self) -> None: ...
+
+    ends: Any = Ends()
+    pilot: Any = None
+    recording = Recording(tmp_path / "d", make_spec(), resume=False)
+    plan = SittingPlan(episodes=1 if only_successes else 2, asks=False, only_successes=only_successes)
+    seat = Seat(pilot, words, words.hear, "")
+    stop = threading.Event()
+    sitting = Sitting(
+        ends, np.zeros(2, np.float32), seat, arm=None, recording=recording, plan=plan, stop=stop, say=lambda _text: None
+    )
+    sitting.run()
+    kept = list(recording.finish(origin="made", notes=()))
+    assert [(len(e), e.success) for e in kept] == [(2, False)] * len(recording.kept)
+    assert ends.taken == (2 if only_successes else 4)
 
 
 def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
