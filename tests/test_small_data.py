@@ -86,6 +86,7 @@ def test_speed_ups_say_when_the_baseline_never_got_there(tmp_path: Path) -> None
     report = (tmp_path / "report.md").read_text()
     assert "Partial: 2 of 4 runs" in report
     assert "> 100" in report
+    assert "[" not in report.split("| augmented |")[1].splitlines()[0]  # one seed has no interval
 
 
 def test_the_median_of_two_is_between_them_and_open_where_one_never_got_there(tmp_path: Path) -> None:

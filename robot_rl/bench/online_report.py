@@ -112,7 +112,7 @@ def _rows(recipe: OnlineRecipe, arms: dict[str, Any]) -> list[list[str]]:
                 name,
                 ", ".join(map(str, arm["seeds"])),
                 f"{arm['start']:.1%}",
-                f"{arm['end']:.1%} [{low:.1%}, {high:.1%}]",
+                f"{arm['end']:.1%}" + (f" [{low:.1%}, {high:.1%}]" if len(arm["seeds"]) > 1 else ""),
                 f"{arm['best']:.1%}",
                 f"{arm['deepest_fall_of_the_mean']:.1%}",
                 f"{max(arm['deepest_fall_by_seed']):.1%}",

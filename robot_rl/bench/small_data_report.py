@@ -158,21 +158,25 @@ def _markdown(recipe: SmallDataRecipe, result: dict[str, Any]) -> str:
         for name, arm in arms.items():
             each = ", ".join(f"{'> ' * c}{i:,}" for i, c in zip(arm["interactions"], arm["censored"], strict=True))
             median = f"{'> ' * arm['median']['censored']}{arm['median']['interactions']:,}"
-            figures = [_with_interval(arm[key]) for key in ("first_score", "final_score")]
+            figures = [_with_interval(arm[key], arm["seeds"]) for key in ("first_score", "final_score")]
             cells = [name, arm["seeds"], each, median, arm["times_fewer"] or "-", *figures]
-            cells += [f"{arm['final']:.4g}", _with_interval(arm["mean_score"])]
+            cells += [f"{arm['final']:.4g}", _with_interval(arm["mean_score"], arm["seeds"])]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
         lines.append("")
     if result["all"]:
         lines += ["## All tasks\n", "| arm | mean score |", "|---|---|"]
-        lines += [f"| {name} | {_with_interval(figure)} |" for name, figure in result["all"].items()]
+        lines += [
+            f"| {name} | {_with_interval(figure, sum(t[name]['seeds'] for t in result['tasks'].values()))} |"
+            for name, figure in result["all"].items()
+        ]
     lines += ["\n![curves](curves.png)\n", f"Machine: {result['machine']}"]
     return "\n".join(lines) + "\n"
 
 
-def _with_interval(raw: Mapping[str, float]) -> str:
+def _with_interval(raw: Mapping[str, float], values: int) -> str:
+    """One value has no interval."""
     figure = Interval(**raw)
-    return f"{figure.value:.1f} [{figure.low:.1f}, {figure.high:.1f}]"
+    return f"{figure.value:.1f}" if values == 1 else f"{figure.value:.1f} [{figure.low:.1f}, {figure.high:.1f}]"
 
 
 def _plot(target: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) -> None:
