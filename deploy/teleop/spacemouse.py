@@ -1,12 +1,15 @@
 """A 3Dconnexion SpaceMouse, read as a USB HID device by `hidapi`.
 
 Reports are little-endian: 1 carries translation (and in newer mice rotation behind it), 2 rotation, 3 the buttons.
-The cap's own axes are x right, y towards the person, z down; full scale is 350.
+The cap's own axes are x right, y towards the person, z down; full scale is 350. A mouse reports every 8 ms while its
+cap is out of its rest, also where it is held still, and then a few zeros (seen on a SpaceNavigator:
+https://github.com/FreeSpacenav/spacenavd/issues/108): a silent one with its cap pushed has lost its radio link.
 """
 
 from __future__ import annotations
 
 import struct
+import time
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +22,7 @@ OWN_VENDOR = 0x256F  # 3Dconnexion; everything it sells is a 3D mouse
 LOGITECH, LOGITECH_MICE = 0x046D, frozenset({0xC603, 0xC605, 0xC606, 0xC621, 0xC623, 0xC625, 0xC626, 0xC627, 0xC628,
                                              0xC629, 0xC62B})  # fmt: skip
 MOTION, ROTATION, BUTTONS = 1, 2, 3
+SILENCE_S = 0.25  # without a report of a cap that is pushed: what it said last holds no longer
 LONGEST_BACKLOG = 100  # reports read in one tick, at most; the mouse sends some 125 a second
 
 
@@ -47,6 +51,7 @@ class SpaceMouse:
         self._mouse = mouse
         self._cap = np.zeros(AXES)  # in the mouse's own axes, [-1, 1]
         self._buttons = 0
+        self._heard = time.monotonic()
 
     @staticmethod
     def open() -> SpaceMouse:
@@ -92,6 +97,8 @@ class SpaceMouse:
             if not report:
                 break
             words += self._take(report)
+        if time.monotonic() - self._heard > SILENCE_S:
+            self._cap[:] = 0.0
         x, y, z, about_x, about_y, about_z = (live(value) for value in self._cap)
         return Reading(np.array([-y, -x, -z, -about_y, -about_x, -about_z], np.float32), tuple(words))
 
@@ -104,6 +111,7 @@ class SpaceMouse:
         if kind in (MOTION, ROTATION) and len(body) >= 6:
             first = 0 if kind == MOTION else 3
             count = 6 if kind == MOTION and len(body) >= 12 else 3
+            self._heard = time.monotonic()
             self._cap[first : first + count] = np.array(struct.unpack_from(f"<{count}h", body)) / FULL_SCALE
         elif kind == BUTTONS and body:
             pressed = body[0] & ~self._buttons

@@ -156,6 +156,24 @@ def test_a_cap_stays_where_it_was_last_and_buttons_speak_once() -> None:
     assert not device.read().axes.any()
 
 
+def test_a_pushed_cap_that_falls_silent_moves_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("deploy.teleop.spacemouse.time.monotonic", lambda: now)
+    push = [1, 0, 0, 0x5E, 1, 0, 0]
+    mouse = Mouse()
+    device = SpaceMouse(mouse)
+    for _ in range(40):  # a report every 8 ms, as long as it is held
+        mouse.reports = [push]
+        now += 0.008
+        assert device.read().axes[0] == -1.0
+    now += 0.2
+    assert device.read().axes[0] == -1.0  # a stutter
+    now += 0.1
+    assert not device.read().axes.any()  # its link is lost
+    mouse.reports = [push]
+    assert device.read().axes[0] == -1.0
+
+
 def test_a_mouse_that_is_gone_stops_whoever_it_drives() -> None:
     class Gone(Mouse):
         def read(self, _size: int) -> list[int]:
