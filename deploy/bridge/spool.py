@@ -319,6 +319,20 @@ def open_spools(folder: Path, spec: Spec, options: SpoolOptions) -> list[Spool]:
     return found
 
 
+def waiting(folder: Path, spec: Spec) -> int:
+    """Transitions in a spool folder that no learner has stored; no other process may use it.
+
+    Raises:
+        SpecMismatch: If transitions of another spec wait there.
+    """
+    count = 0
+    for path in _session_folders(folder) if folder.is_dir() else ():
+        spool = Spool(path, spec, SpoolOptions())
+        count += spool.backlog
+        spool.close()
+    return count
+
+
 def _session_folders(folder: Path) -> list[Path]:
     """Oldest first; half-made ones are removed."""
     found = sorted(f for f in folder.iterdir() if f.is_dir())

@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 
 from deploy.bridge.learner import LearnerHub
+from deploy.bridge.spool import waiting
 from deploy.network.address import checked_address
 from deploy.network.keys import KeyFolder, Keys
 from deploy.online.dashboard import Dashboard
@@ -32,6 +33,7 @@ from robot_rl.errors import BridgeError, ConfigError
 from robot_rl.finetune import finetune
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.online_run import FinetuneConfig, OnlineRun
+from robot_rl.spec import Spec
 
 DESCRIPTION = """Fine-tune a policy online, on this machine:
 `robot-rl finetune awac|iql|sac|td3-bc --start RUN --out RUN2`, or, from the logs of other tasks,
@@ -113,7 +115,7 @@ def serve_actors(
     stop: threading.Event,
     *,
     quiet: bool = False,
-    started: Callable[[str, str], Callable[[], None]] = lambda _address, _env_id: lambda: None,
+    started: Callable[[str, Spec], Callable[[], None]] = lambda _address, _spec: lambda: None,
 ) -> tuple[dict[str, float], bool]:
     """Run a learner.
 
@@ -121,8 +123,8 @@ def serve_actors(
         config: Options.
         stop: Set to save and end.
         quiet: No dashboard.
-        started: Given address and environment id once actors can connect; returns what is called some times a
-            second, such as a look at whether local actors still live.
+        started: Given address and spec once actors can connect; returns what is called some times a second, such as a
+            look at whether local actors still live.
 
     Returns:
         The last evaluation's scalars, and whether all interactions were taken.
@@ -135,7 +137,7 @@ def serve_actors(
         hub = LearnerHub(config.bind, run.log, keys=keys)
         try:
             with Dashboard(f"{config.algorithm} -> {config.out}", config.steps, quiet=quiet) as dashboard:
-                watch = started(hub.address, config.env or run.learner.agent.spec.env_id)
+                watch = started(hub.address, run.learner.agent.spec)
                 results = learn(run, hub, config, stop=stop, show=dashboard.show, watch=watch)
         finally:
             hub.close()
@@ -190,10 +192,16 @@ class _Crew:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._terminal = termios.tcgetattr(sys.stdin) if config.teleop and sys.stdin.isatty() else None
 
-    def start(self, address: str, env_id: str) -> Callable[[], None]:
-        """Start them in `env_id`; returns the check that they live."""
+    def start(self, address: str, spec: Spec) -> Callable[[], None]:
+        """Start them; returns the check that they live.
+
+        Raises:
+            ConfigError: If an actor that is not started has transitions that the learner lacks.
+        """
         folder = self._config.out / "actors"
         folder.mkdir(parents=True, exist_ok=True)
+        self._require_all_spools(folder, spec)
+        env_id = self._config.env or spec.env_id
         for number in range(self._config.actors):
             with (folder / f"{number}.log").open("ab") as log:
                 self._processes.append(
@@ -228,6 +236,16 @@ class _Crew:
                 process.kill()
         if self._terminal is not None:  # an actor that was killed could not give it back
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._terminal)
+
+    def _require_all_spools(self, folder: Path, spec: Spec) -> None:
+        for number in sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.is_dir()):
+            left = waiting(folder / str(number), spec) if number >= self._config.actors else 0
+            if left:
+                raise ConfigError(
+                    f"{folder / str(number)} holds {left:,} transitions that its actor had not delivered, and --actors "
+                    f"{self._config.actors} does not start it. Resume with --actors {number + 1}, or move that folder "
+                    f"away to go on without them."
+                )
 
     def _at_the_controls(self, number: int) -> bool:
         return bool(self._config.teleop) and number == 0

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from deploy.bridge.spool import SpoolOptions, open_spools
 from deploy.bundle.policy import Policy
 from deploy.commands.finetune import FinetuneCommand, _Crew, serve_actors
 from deploy.online.actor import act
@@ -31,8 +32,9 @@ from robot_rl.collect import Collector
 from robot_rl.data.stats import observation_stats
 from robot_rl.data.transition import Rows
 from robot_rl.envs import env_spec, make_env
-from robot_rl.errors import BundleError, ParityError
+from robot_rl.errors import BundleError, ConfigError, ParityError
 from robot_rl.online_run import FinetuneConfig, OnlineRun
+from robot_rl.spec import Spec
 from tests.deploy.runs import transitions
 from tests.learning.made import make_episodes, make_spec
 
@@ -146,13 +148,30 @@ def test_actors_step_where_the_policy_was_trained_also_without_evaluations(tmp_p
         out=tmp_path / "run", start=tmp_path / "begun", offline_share=0.0, bind="tcp://127.0.0.1:*", **common
     )
 
-    def started(_address: str, env_id: str) -> Callable[[], None]:
-        seen.append(env_id)
+    def started(_address: str, spec: Spec) -> Callable[[], None]:
+        seen.append(spec.env_id)
         stop.set()
         return lambda: None
 
     serve_actors(config, stop, quiet=True, started=started)
     assert seen == [ENV]
+
+
+def test_fewer_actors_than_have_transitions_left_are_refused(tmp_path: Path) -> None:
+    config = FinetuneCommand(algorithm="td3-bc", agent=TD3BCConfig(), out=tmp_path / "run", env=ENV, actors=2)
+    spec = env_spec(make_env(ENV))
+    spool = open_spools(tmp_path / "run/actors/2", spec, SpoolOptions())[-1]
+    row = np.zeros(1, spool.dtype)
+    for _ in range(3):
+        spool.append(row.tobytes())
+    spool.close()
+    with pytest.raises(ConfigError, match=r"actors/2 holds 3 transitions .* --actors 2 .* Resume with --actors 3"):
+        _Crew(config, threading.Event()).start("tcp://127.0.0.1:9", spec)
+    spool = open_spools(tmp_path / "run/actors/2", spec, SpoolOptions())[0]
+    assert spool.backlog == 3  # looking took nothing away
+    spool.acknowledge(3)
+    spool.close()
+    _Crew(config, threading.Event())._require_all_spools(tmp_path / "run/actors", spec)
 
 
 def test_a_run_ends_with_the_last_of_its_actors(tmp_path: Path) -> None:
