@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import pty
@@ -22,6 +23,7 @@ class Typist:
         self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave)
         os.close(slave)
         self.said = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end within a character
 
     def until(self, pattern: str) -> None:
         """Read until it says so."""
@@ -53,4 +55,4 @@ class Typist:
     def look(self) -> None:
         if select.select([self.master], [], [], 0.1)[0]:
             with contextlib.suppress(OSError):  # the other end is gone
-                self.said += os.read(self.master, 65536).decode().replace("\r\n", "\n")
+                self.said += self._decoder.decode(os.read(self.master, 65536)).replace("\r\n", "\n")
