@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import pty
@@ -33,6 +34,7 @@ class Terminal:
     def __init__(self, words: list[str]) -> None:
         self.ours, self.theirs = pty.openpty()
         self.text = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end within a character
         self.process = subprocess.Popen(
             [sys.executable, "-m", "robot_rl.cli", "serve", *words],
             stdin=self.theirs,
@@ -57,7 +59,7 @@ class Terminal:
             ready, _, _ = select.select([self.ours], [], [], 0.1)
             if ready:
                 with contextlib.suppress(OSError):
-                    self.text += os.read(self.ours, 65_536).decode()
+                    self.text += self._decoder.decode(os.read(self.ours, 65_536))
 
     def listens(self) -> bool:
         """Keys arrive one by one, unprinted: the loop is about to begin or running."""
