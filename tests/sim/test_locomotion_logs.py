@@ -15,6 +15,7 @@ from robot_rl.evaluate import act_with
 from sim.commands.locomotion import digest
 from sim.locomotion_logs import TrainingPlan, make_logs, normalised_score, train
 
+LOGS = Path(__file__).parents[2] / "benchmarks" / "logs"
 PLAN = TrainingPlan(env="Hopper-v5", steps=260, random_steps=150, eval_every=200, medium=1000.0, seed=3)
 
 
@@ -85,3 +86,14 @@ def test_a_discrete_task_gets_logs_by_a_dqn_whose_noise_are_random_choices() -> 
         wanted = np.array([act(obs.copy())[0] for e in log for obs in e.observations[:-1]])
         assert set(actions.tolist()) <= {0.0, 1.0}
         assert bool((actions == wanted).all()) == alike
+
+
+@pytest.mark.parametrize("recipe", sorted(LOGS.glob("*/recipe.json")), ids=lambda f: f.parent.name)
+def test_committed_logs_are_those_of_their_recipe(recipe: Path) -> None:
+    stated = json.loads(recipe.read_text())["logs"]
+    found = [folder for folder in recipe.parent.iterdir() if folder.is_dir()]
+    assert found
+    for folder in found:
+        dataset = load_dataset(folder)
+        assert dataset.total_steps == 10_000
+        assert digest(list(dataset)) == stated[folder.name]["sha256"]
