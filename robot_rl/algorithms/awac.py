@@ -14,6 +14,7 @@ Ours: V(s) and the log-likelihood share one actor pass.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,11 +52,18 @@ class AWACConfig:
     squash_mean: bool = False  # tanh on the actor's mean, where actions press against their bounds
     dropout: float = 0.0  # share of the actor's hidden units silenced in training, in [0, 1)
     ema: float = 0.0  # share kept in the average of actors that acts in the actor's place, such as 0.999; 0 is off
-    log_std_bounds: tuple[float, float] = (-6.0, 0.0)  # of the actor's standard deviation, which begins in their middle
+    log_std_bounds: tuple[float, float] = (-6.0, 0.0)  # of the actor's standard deviation
+    first_std: float | None = None  # where it begins; none for the middle of the bounds, as the authors'
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
             raise ConfigError(f"AWAC temperature is {self.temperature}; it must be positive.")
+        low, high = (math.exp(bound) for bound in self.log_std_bounds)
+        if self.first_std is not None and not low <= self.first_std <= high:
+            raise ConfigError(
+                f"AWAC first_std is {self.first_std:g}; log_std_bounds {list(self.log_std_bounds)} let it lie between "
+                f"{low:.3g} and {high:.3g}."
+            )
 
 
 class AWAC(Agent):
@@ -71,7 +79,7 @@ class AWAC(Agent):
             spec.action_dim,
             cfg.actor_hidden,
             log_std=cfg.log_std_bounds,
-            first_log_std=sum(cfg.log_std_bounds) / 2,
+            first_log_std=sum(cfg.log_std_bounds) / 2 if cfg.first_std is None else math.log(cfg.first_std),
             squash_mean=cfg.squash_mean,
             dropout=cfg.dropout,
         )

@@ -310,3 +310,10 @@ def test_fused_adam_needs_every_gradient() -> None:
     weights[0].grad = None
     with pytest.raises(RuntimeError, match="no gradient"):
         optimiser.step()
+
+
+def test_awac_s_standard_deviation_begins_where_it_is_told() -> None:
+    assert torch.allclose(AWAC(AWACConfig(), SPEC, STATS).actor.std(), torch.tensor(math.exp(-3.0)))
+    assert torch.allclose(AWAC(AWACConfig(first_std=1.0), SPEC, STATS).actor.std(), torch.tensor(1.0))
+    with pytest.raises(ConfigError, match=r"first_std is 2; log_std_bounds \[-6\.0, 0\.0\] .* between 0\.00248 and 1"):
+        AWACConfig(first_std=2.0)
