@@ -139,9 +139,8 @@ class KeyFolder:
         if not _NAME.fullmatch(name):
             raise ConfigError(f"'{name}' cannot name a key; use letters, digits, '.', '_' and '-'.")
         for folder in (self.path, self.path / kind):
-            if not folder.is_dir():  # one that was there keeps its permissions; keys are 0600 by themselves
-                folder.mkdir(parents=True)
-                folder.chmod(0o700)
+            # One that was there keeps its permissions; keys are 0600 by themselves.
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self.path / kind / f"{name}{suffix}"
 
 

@@ -137,20 +137,17 @@ def finish(cell: Cell, run: Path, facts: dict[str, Any] | None = None) -> None:
 
 @dataclass(frozen=True)
 class Cell(ABC):
-    """One arm with one seed: what a bench runs, once, and tabulates.
+    """One arm on one task with one seed: what a bench runs, once, and tabulates.
 
     Args:
+        task: Its name in the bench.
         arm: Its name in the recipe.
         seed: Of everything.
     """
 
+    task: str
     arm: str
     seed: int
-
-    @property
-    @abstractmethod
-    def task(self) -> str:
-        """Its name in the bench."""
 
     @property
     @abstractmethod

@@ -55,7 +55,8 @@ def main(argv: Sequence[str]) -> int:
     if config.env:
         recipe = replace(recipe, finetune=recipe.finetune | {"env": config.env})
     origin = "sources" if recipe.teachers else load_dataset(config.data).origin
-    cells = [_Cell(arm, seed, config, recipe) for seed in recipe.seeds for arm in recipe.arms]
+    task = str(recipe.finetune.get("env", ""))
+    cells = [_Cell(task, arm, seed, config, recipe) for seed in recipe.seeds for arm in recipe.arms]
     done = settle(
         cells, partial(_run_all, config, recipe), known=config.known, out=config.out, report_only=config.report_only
     )
@@ -109,10 +110,6 @@ class _Teacher:
 class _Cell(Cell):
     config: OnlineBenchConfig
     recipe: OnlineRecipe
-
-    @property
-    def task(self) -> str:
-        return str(self.recipe.finetune.get("env", ""))
 
     @property
     def folder(self) -> Path:

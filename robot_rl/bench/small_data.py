@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     """Parse, run what is missing, tabulate."""
     config = parse(SmallDataConfig, argv, prog="robot-rl bench small-data", description=DESCRIPTION)
     recipe = from_mapping(SmallDataRecipe, load_yaml(config.recipe), str(config.recipe))
-    cells = [_Cell(a, s, config, recipe, t) for s in recipe.seeds for t in recipe.tasks for a in recipe.arms]
+    cells = [_Cell(t, a, s, config, recipe) for s in recipe.seeds for t in recipe.tasks for a in recipe.arms]
     done = settle(cells, partial(_run_all, config), known=config.known, out=config.out, report_only=config.report_only)
     result = write_results(config.out, recipe, done, len(cells))
     if config.json:
@@ -60,11 +60,6 @@ def main(argv: Sequence[str]) -> int:
 class _Cell(Cell):
     config: SmallDataConfig
     recipe: SmallDataRecipe
-    of: str  # the task's name
-
-    @property
-    def task(self) -> str:
-        return self.of
 
     @property
     def folder(self) -> Path:
