@@ -28,7 +28,7 @@ from robot_rl.world_models.judge import Verdict
 from robot_rl.world_models.model import WorldModel
 from robot_rl.world_models.registry import MODEL_CONFIGS, build_model
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)

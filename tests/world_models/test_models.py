@@ -1,6 +1,8 @@
 """Both models learn known dynamics, say how sure they are, and equal their equations."""
 
 import math
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -117,9 +119,10 @@ def test_the_heads_never_move_the_published_part() -> None:
     assert all(p.grad is None for part in parts for p in part.parameters())
 
 
-def test_ensemble_loss_is_the_gaussian_likelihood() -> None:
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_ensemble_loss_is_the_gaussian_likelihood_weighed_by_the_variance(beta: float) -> None:
     spec = drifting_spec()
-    cfg = EnsembleConfig(networks=2, elites=1, hidden=(8,), bound_weight=0.0)
+    cfg = EnsembleConfig(networks=2, elites=1, hidden=(8,), bound_weight=0.0, beta=beta)
     model = EnsembleModel(cfg, spec, ObservationStats(np.zeros(3, np.float32), np.ones(3, np.float32)))
     rows = Replay.of(spec, drifting_episodes(1)).transitions()
     both = Batch(*(c.expand(2, *c.shape) for c in rows))
@@ -128,9 +131,39 @@ def test_ensemble_loss_is_the_gaussian_likelihood() -> None:
         mean, log_var, ended = model._forward(torch.cat([both.obs, both.action], -1), None)
     target = torch.cat([rows.next_obs - rows.obs, rows.reward[:, None]], -1)
     normal = torch.distributions.Normal(mean, (log_var / 2).exp())
-    minus_two_log = -2 * normal.log_prob(target) - math.log(2 * math.pi)
+    minus_two_log = log_var.exp() ** beta * (-2 * normal.log_prob(target) - math.log(2 * math.pi))
     bce = F.binary_cross_entropy(ended.sigmoid(), (1 - rows.mask).expand(2, -1), reduction="none")
     assert loss.item() == pytest.approx((minus_two_log.mean((1, 2)).sum() + bce.mean(1).sum()).item(), rel=1e-4)
+
+
+def test_rows_weigh_as_they_do_without_their_weight_being_learned() -> None:
+    model, _ = fitted(replace(ENSEMBLE, beta=1.0, bound_weight=0.0), 0)
+    assert isinstance(model, EnsembleModel)
+    rows = Replay.of(drifting_spec(), drifting_episodes(1)).transitions()
+    both = Batch(*(c.expand(3, *c.shape) for c in rows))
+    model.loss(both)[0].backward()
+    # With beta 1 the gradient by a mean is that of the squared error, whatever the variance.
+    with torch.no_grad():
+        mean, _, _ = model._forward(torch.cat([both.obs, both.action], -1), None)
+    target = torch.cat([(rows.next_obs - rows.obs) / model.change, rows.reward[:, None]], -1)
+    wanted = 2 * (mean - target).mean(1) / model.outputs
+    last = dict(model.named_parameters())[f"layers.{len(model.layers) - 1}.bias"].grad
+    assert last is not None
+    assert torch.allclose(last[:, 0, : model.outputs], wanted, atol=1e-5)
+
+
+def test_the_mean_of_the_elites_errs_less_than_a_draw() -> None:
+    errors: dict[str, float] = {}
+    choices: tuple[Literal["mean", "draw"], ...] = ("mean", "draw")
+    for predict in choices:
+        model, fitter = fitted(replace(ENSEMBLE, predict=predict), 5)
+        fitter.finish()
+        rows = fitter.held_out
+        found = [model.guess(rows.obs, rows.action, torch.Generator().manual_seed(k)) for k in (0, 1)]
+        assert torch.equal(found[0].next_obs, found[1].next_obs) == (predict == "mean")
+        assert torch.equal(found[0].spread, found[1].spread)
+        errors[predict] = (found[0].next_obs - rows.next_obs).square().mean().item()
+    assert errors["mean"] < errors["draw"]
 
 
 def test_elites_are_those_with_the_lowest_held_out_error() -> None:
@@ -232,3 +265,5 @@ def test_an_episode_that_was_trained_on_is_never_held_out_later() -> None:
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="elites is 9 of 7 networks"):
         EnsembleConfig(elites=9)
+    with pytest.raises(ConfigError, match="must lie in"):
+        EnsembleConfig(beta=2.0)
