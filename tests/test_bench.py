@@ -48,6 +48,7 @@ def test_the_plain_baseline_learns_as_the_equations_say() -> None:
         torch.ones(64),
         torch.zeros(64),
         torch.randn(64, 3, generator=g),
+        torch.ones(64),
     )
     for _ in range(60):
         plain.update(batch)

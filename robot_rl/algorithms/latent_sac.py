@@ -71,6 +71,7 @@ class LatentSAC(Student):
             reward=self.cfg.reward_scale * seen.reward.flatten(),
             mask=seen.mask.flatten(),
             next_obs=shown[1:].flatten(0, 1),
+            real=torch.ones_like(seen.mask.flatten()),
         )
         there = torch.nonzero(seen.valid.flatten() > 0).squeeze(1)
         order = there[torch.randperm(len(there), generator=self.generator, device=self.device)]

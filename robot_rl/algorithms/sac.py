@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.algorithms.agent import Agent, Metrics
-from robot_rl.algorithms.steps import adam, descend, frozen_copy, polyak
+from robot_rl.algorithms.steps import adam, descend, frozen_copy, polyak, real_mean
 from robot_rl.data.replay import Batch
 from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import ConfigError
@@ -132,14 +132,14 @@ class SAC(Agent):
         if cfg.bc_weight == 0:
             return soft.mean(), log_prob.detach(), {}
         error = (mean - batch.action).square().mean(1)  # (B,)
-        metrics = {"actor/cloning": error.detach().mean()}
+        metrics = {"actor/cloning": real_mean(error.detach(), batch.real)}
         if cfg.bc_filter:
             with torch.no_grad():
                 better = (self.critic(batch.obs, batch.action).mean(0) > q).float()
-            metrics["actor/cloned_share"] = better.mean()
+            metrics["actor/cloned_share"] = real_mean(better, batch.real)
             error = error * better
         scale = 2.5 / q.detach().abs().mean().clamp_min(1e-6)
-        return scale * soft.mean() + cfg.bc_weight * error.mean(), log_prob.detach(), metrics
+        return scale * soft.mean() + cfg.bc_weight * real_mean(error, batch.real), log_prob.detach(), metrics
 
     def _alpha_step(self, log_prob: Tensor) -> Metrics:
         loss = (self.log_alpha.exp() * (-log_prob - self.target_entropy)).mean()

@@ -78,6 +78,11 @@ def adam(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.
     return FusedAdam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 
+def real_mean(values: Tensor, real: Tensor) -> Tensor:
+    """Mean of `values`, (B,), over the rows that `Batch.real` marks; 0 where it marks none."""
+    return (values * real).sum() / real.sum().clamp_min(1.0)
+
+
 def descend(optimiser: torch.optim.Optimizer, loss: Tensor, *, clip: float | None = None) -> None:
     """One gradient step on `loss`; the gradient's norm is kept to `clip`, where given."""
     optimiser.zero_grad(set_to_none=True)

@@ -2,10 +2,11 @@
 
     y      = r + gamma (1 - d) min_i Q'_i(s', clip(pi'(s') + clip(eps, -c, c), -1, 1))
     L(Q)   = E (Q_i(s, a) - y)^2
-    L(pi)  = E [-lambda Q_1(s, pi(s)) + bc_weight (pi(s) - a)^2],   lambda = alpha / mean |Q_1|
+    L(pi)  = E [-lambda Q_1(s, pi(s))] + bc_weight E_real (pi(s) - a)^2,   lambda = alpha / mean |Q_1|
 
 The actor and the targets move every `policy_delay` critic updates. Ours: `bc_weight` scales the
-cloning term so that it can be decayed online; with 0, lambda is 1 as in TD3.
+cloning term so that it can be decayed online; with 0, lambda is 1 as in TD3. Actions that the policy tried in a
+world model are not cloned: they are its own.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from robot_rl.algorithms.agent import Agent, Metrics
-from robot_rl.algorithms.steps import adam, descend, frozen_copy, polyak
+from robot_rl.algorithms.steps import adam, descend, frozen_copy, polyak, real_mean
 from robot_rl.data.replay import Batch
 from robot_rl.data.stats import ObservationStats
 from robot_rl.nets.actor import DeterministicActor
@@ -102,7 +102,7 @@ class TD3BC(Agent):
             loss = -q.mean()
             return loss, {"actor/loss": loss.detach()}
         scale = self.cfg.alpha / q.detach().abs().mean().clamp_min(1e-6)
-        cloning = F.mse_loss(action, batch.action)
+        cloning = real_mean((action - batch.action).square().mean(1), batch.real)
         loss = -scale * q.mean() + self.cfg.bc_weight * cloning
         return loss, {"actor/loss": loss.detach(), "actor/cloning": cloning.detach()}
 

@@ -34,6 +34,8 @@ class Batch(NamedTuple):
         reward: (B,).
         mask: (B,), 0 where the task terminated, else 1: what the next value is multiplied with.
         next_obs: (B, S).
+        real: (B,), 1 where the action was taken in the world, 0 where the learner's own was tried in a model: nobody
+            showed that one, so it is not to be cloned.
     """
 
     obs: Tensor
@@ -41,6 +43,7 @@ class Batch(NamedTuple):
     reward: Tensor
     mask: Tensor
     next_obs: Tensor
+    real: Tensor
 
 
 class TransitionSource(Protocol):
@@ -130,7 +133,7 @@ class Replay:
         else:
             rows = self._table.gather(picked.cpu()).to(self._device)
         obs, action, reward, mask, next_obs, _ = rows.split(self._splits, dim=1)
-        return Batch(obs, action, reward.squeeze(1), mask.squeeze(1), next_obs)
+        return Batch(obs, action, reward.squeeze(1), mask.squeeze(1), next_obs, reward.new_ones(len(reward)))
 
     def sequences(self, count: int, length: int, generator: torch.Generator) -> Sequences:
         """`count` pieces of episodes, of `length` transitions or fewer where an episode is shorter.
@@ -173,7 +176,7 @@ class Replay:
         """Every transition that may be drawn, once each, in the order of the rows."""
         rows = self._rows[: self._size] if self._usable is None else self._rows[self._usable]
         obs, action, reward, mask, next_obs, _ = rows.split(self._splits, dim=1)
-        return Batch(obs, action, reward.squeeze(1), mask.squeeze(1), next_obs)
+        return Batch(obs, action, reward.squeeze(1), mask.squeeze(1), next_obs, reward.new_ones(len(reward)))
 
     def add(self, episode: Episode) -> None:
         """Append an episode, or a piece of one, transition by transition."""

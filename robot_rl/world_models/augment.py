@@ -185,7 +185,7 @@ class Augmented:
             found = self.model.step(obs, action, generator)
             sure = found.uncertainty <= limit
             mask = _goes_on(found.terminated)
-            step = Batch(obs, action, found.reward, mask, found.next_obs)
+            step = Batch(obs, action, found.reward, mask, found.next_obs, torch.zeros_like(mask))
             pieces.append(Batch(*(column[sure] for column in step)))
             obs = found.next_obs[sure & (mask > 0)]
             if len(obs) == 0:

@@ -190,6 +190,7 @@ class WorldModel(nn.Module, ABC):
             reward=(rows.reward - self.reward_mean) / self.reward_std,
             mask=rows.mask,
             next_obs=self.scaler.obs(rows.next_obs),
+            real=rows.real,
         )
 
     def encode(self, action: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ def unit_batch(size: int = 8) -> Batch:
         torch.randn(size, generator=g),
         mask,
         torch.randn(size, 5, generator=g),
+        torch.ones(size),
     )
 
 
@@ -81,6 +82,26 @@ def test_td3_bc_scales_q_by_its_mean_size() -> None:
     q = agent.critic(batch.obs, action)[0]
     expected = -2.5 / q.abs().mean() * q.mean() + (action - batch.action).square().mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_what_a_policy_tried_in_a_model_is_not_cloned(*, filtered: bool) -> None:
+    real = torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0])
+    batch = unit_batch()._replace(real=real)
+    other = batch._replace(action=torch.where(real[:, None] > 0, batch.action, -batch.action))
+    td3 = TD3BC(TD3BCConfig(), SPEC, STATS)
+    error = (td3.actor(batch.obs) - batch.action).square().mean(1)
+    _, metrics = td3._actor_loss(batch)
+    assert metrics["actor/cloning"].item() == pytest.approx(error[real > 0].mean().item())
+    sac = SAC(SACConfig(bc_weight=1.0, bc_filter=filtered, critics=2), SPEC, STATS)
+    losses: dict[str, list[float]] = {"td3": [td3._actor_loss(rows)[0].item() for rows in (batch, other)], "sac": []}
+    for rows in (batch, other):
+        sac.generator.manual_seed(0)
+        losses["sac"].append(sac._actor_loss(rows)[0].item())
+    for loss in losses.values():
+        assert loss[0] == pytest.approx(loss[1])
+    moved = batch._replace(action=-batch.action)
+    assert td3._actor_loss(moved)[0].item() != pytest.approx(losses["td3"][0])
 
 
 def test_td3_without_cloning_is_plain_td3() -> None:

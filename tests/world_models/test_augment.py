@@ -99,6 +99,7 @@ def test_rollouts_follow_the_policy_stop_at_ends_and_pass_the_gate() -> None:
     generated = (later.action == 1.5).all(1)
     made = Batch(*(column[generated] for column in later))
     assert 0 < len(made.obs) < len(later.obs)
+    assert torch.equal(generated, later.real == 0)
     assert float(made.obs[:, 1].max()) <= 0
     ended = made.obs[:, 0] > 0
     assert torch.equal(made.mask, (~ended).float())

@@ -54,7 +54,7 @@ def test_the_target_takes_the_online_networks_choice_at_the_targets_value() -> N
         agent.target.net[-1].bias.copy_(torch.tensor([9.0, 4.0]))  # values it at 4
     batch = Batch(
         torch.zeros(2, 4), torch.tensor([[-1.0], [1.0]]), torch.tensor([1.0, 1.0]), torch.tensor([1.0, 0.0]),
-        torch.zeros(2, 4),
+        torch.zeros(2, 4), torch.ones(2),
     )  # fmt: skip
     metrics = agent.learn(batch)  # targets 1 + 0.5 * 4 = 3 and 1; Q is 1 and 2
     assert metrics["critic/loss"].item() == pytest.approx(((2 - 0.5) + 0.5) / 2)

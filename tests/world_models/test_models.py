@@ -84,7 +84,7 @@ def test_vae_loss_is_the_published_one() -> None:
     assert [m.out_features for m in model.decoder if hasattr(m, "out_features")] == [500, 500, 500, 3]
     g = torch.Generator().manual_seed(1)
     draw = lambda *shape: torch.randn(*shape, generator=g)  # noqa: E731
-    batch = Batch(draw(8, 3), draw(8, 2), draw(8), torch.tensor([1.0] * 7 + [0.0]), draw(8, 3))
+    batch = Batch(draw(8, 3), draw(8, 2), draw(8), torch.tensor([1.0] * 7 + [0.0]), draw(8, 3), torch.ones(8))
     noise = torch.Generator().manual_seed(5)
     loss, metrics = model.loss(batch)
     with torch.no_grad():
@@ -209,7 +209,7 @@ def test_linear_least_squares_finds_a_linear_robot() -> None:
     g = torch.Generator().manual_seed(0)
     obs, action = torch.randn(200, 2, generator=g), torch.randn(200, 1, generator=g)
     after = obs @ torch.tensor([[0.9, 0.1], [0.0, 1.1]]) + action @ torch.tensor([[0.5, -0.5]]) + 0.25
-    predict = linear(Batch(obs, action, obs[:, 0], obs[:, 0], after))
+    predict = linear(Batch(obs, action, obs[:, 0], obs[:, 0], after, obs[:, 0]))
     assert torch.allclose(predict(obs, action), after, atol=2e-3)
 
 
