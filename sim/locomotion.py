@@ -1,17 +1,19 @@
-"""HalfCheetah, Hopper and Walker2d with named observations; otherwise Gymnasium's own."""
+"""HalfCheetah, Hopper and Walker2d with named observations that tell a fall; otherwise Gymnasium's own."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
 
-from robot_rl.spec import Entry, Spec
+from robot_rl.spec import Array, Entry, Spec
 from sim.rendering import headless
 
 
 class NamedJoints(gym.Wrapper[Any, Any, Any, Any]):
-    """Adds `robot_spec` to a planar Gymnasium MuJoCo environment and changes nothing else.
+    """Adds `robot_spec` and `task_ends` to a planar Gymnasium MuJoCo environment and changes nothing else.
 
     The observation holds joint positions without the first, the distance run, and all joint velocities.
     """
@@ -34,6 +36,18 @@ class NamedJoints(gym.Wrapper[Any, Any, Any, Any]):
         )
         env_id = raw.spec.id if raw.spec else ""
         self.robot_spec = Spec((*positions, *velocities), (action,), 1.0 / raw.dt, "torque", env_id)
+
+    def task_ends(self, observations: Array) -> NDArray[np.bool_]:
+        """Whether the robot is not healthy any more, (..., S) -> (...); a cheetah always is.
+
+        Hopper's bound of 100 on its state is left out: the observation clips velocities at 10.
+        """
+        raw: Any = self.unwrapped
+        if not getattr(raw, "_terminate_when_unhealthy", False):
+            return np.zeros(observations.shape[:-1], np.bool_)
+        (low, high), (left, right) = raw._healthy_z_range, raw._healthy_angle_range
+        height, angle = observations[..., 0], observations[..., 1]
+        return ~((low < height) & (height < high) & (left < angle) & (angle < right))
 
     def render(self) -> Any:
         """Upstream's picture, drawn without a display where there is none."""

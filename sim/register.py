@@ -19,6 +19,11 @@ ROBOSUITE_STEPS = {"Lift": 400, "Door": 500, "NutAssemblySquare": 500, "PickPlac
 ADROIT_STEPS = 200
 METAWORLD_STEPS = 100  # of 25 ms
 LOCOMOTION = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
+# Gymnasium's own environments and what is put around them
+WRAPPED = {env_id: WrapperSpec("NamedJoints", "sim.locomotion:NamedJoints", {}) for env_id in LOCOMOTION} | {
+    "CartPole-v1": WrapperSpec("CartPole", "sim.classic_control:CartPole", {}),
+    "Acrobot-v1": WrapperSpec("Acrobot", "sim.classic_control:Acrobot", {}),
+}
 
 
 def register_envs() -> None:
@@ -44,11 +49,10 @@ def register_envs() -> None:
             ADROIT_STEPS,
             wrapper=WrapperSpec(task, f"sim.adroit:{task}", {}),
         )
-    names = WrapperSpec("NamedJoints", "sim.locomotion:NamedJoints", {})
-    for env_id in LOCOMOTION:
+    for env_id, wrapper in WRAPPED.items():
         spec = gym.registry[env_id]
-        if names not in spec.additional_wrappers:
-            gym.registry[env_id] = dataclasses.replace(spec, additional_wrappers=(*spec.additional_wrappers, names))
+        if wrapper not in spec.additional_wrappers:
+            gym.registry[env_id] = dataclasses.replace(spec, additional_wrappers=(*spec.additional_wrappers, wrapper))
 
 
 def _register(

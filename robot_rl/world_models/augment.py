@@ -8,6 +8,9 @@
     noise       logged transitions with Gaussian noise on s' of the model's own error: is it the model, or
                 is it smoothing?
 
+Where an end is predicted, the next value counts by the probability that the task goes on; or the environment's own
+rule decides from the predicted observation (`ends`), and no model has to learn it from the few ends in a log.
+
 Predictions are made in blocks, of which batches then draw, each prediction `reuse` times on average: one
 large product in place of many small ones. With `reuse` 1 every prediction is fresh, as in the paper.
 """
@@ -19,20 +22,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robot_rl.algorithms.agent import Agent
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Batch, TransitionSource
+from robot_rl.envs import make_env
 from robot_rl.errors import CheckpointError, ConfigError
+from robot_rl.spec import Array
 from robot_rl.world_models.fit import refit
-from robot_rl.world_models.model import WorldModel
+from robot_rl.world_models.model import Prediction, WorldModel
 from robot_rl.world_models.store import load_model
 
 Mode = Literal["next-state", "consistent", "rollout", "noise"]
 ExploreFn = Callable[[Tensor, Tensor], Tensor]
 """Observation (B, S), standard normal noise (B, A) -> executable action (B, A)."""
+EndsFn = Callable[[Tensor], Tensor]
+"""Observation (B, S) -> whether arriving there ends the task, (B,) of 0 and 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +54,9 @@ class AugmentConfig:
     gate: float = 0.9  # rollouts keep what is as sure as this share of held-out data, in (0, 1]
     block: int = 4096  # predictions made at a time
     reuse: float = 4.0  # times a prediction is drawn, on average
+    ends: Literal["model", "task"] = (
+        "model"  # who says whether a predicted step ends the task; "task" is the environment
+    )
     force: bool = False  # use a model that a naive predictor beats
 
     def __post_init__(self) -> None:
@@ -78,14 +90,23 @@ class Augmented:
         model: The world model.
         cfg: How it is used.
         explore: The learner's exploring policy, for rollouts.
+        ends: The task's own rule for where it ends; None leaves it to the model.
     """
 
-    def __init__(self, base: TransitionSource, model: WorldModel, cfg: AugmentConfig, explore: ExploreFn) -> None:
+    def __init__(
+        self,
+        base: TransitionSource,
+        model: WorldModel,
+        cfg: AugmentConfig,
+        explore: ExploreFn,
+        ends: EndsFn | None = None,
+    ) -> None:
         self.base = base
         self.model = model.eval()
         self.cfg = cfg
         self.refits = 0
         self._explore = explore
+        self._ends = ends
         self._origin = torch.tensor(list(model.digest), dtype=torch.uint8)  # of the model as it came
         self._block: Batch | None = None
         self._left = 0.0  # rows that may still be drawn from the block
@@ -162,6 +183,10 @@ class Augmented:
         columns = {n: state[f"augment.block.{n}"].to(device) for n in Batch._fields if f"augment.block.{n}" in state}
         self._block = Batch(**columns) if columns else None
 
+    def _ended(self, found: Prediction) -> Tensor:
+        """How likely each predicted step ends the task, (B,)."""
+        return found.terminated if self._ends is None else self._ends(found.next_obs)
+
     @torch.no_grad()
     def _generate(self, generator: torch.Generator) -> Batch:
         real = self.base.sample(self.cfg.block, generator)
@@ -173,7 +198,7 @@ class Augmented:
         found = self.model.step(real.obs, real.action, generator)
         if self.cfg.mode == "next-state":
             return real._replace(next_obs=found.next_obs)
-        return real._replace(next_obs=found.next_obs, reward=found.reward, mask=_goes_on(found.terminated))
+        return real._replace(next_obs=found.next_obs, reward=found.reward, mask=1 - self._ended(found))
 
     def _rollout(self, obs: Tensor, generator: torch.Generator) -> Batch:
         """Steps of the policy in the model, as many for each row as the gate and the task allow."""
@@ -184,10 +209,11 @@ class Augmented:
             action = self._explore(obs, noise)
             found = self.model.step(obs, action, generator)
             sure = found.uncertainty <= limit
-            mask = _goes_on(found.terminated)
+            ended = self._ended(found)
+            mask = 1 - ended
             step = Batch(obs, action, found.reward, mask, found.next_obs, torch.zeros_like(mask))
             pieces.append(Batch(*(column[sure] for column in step)))
-            obs = found.next_obs[sure & (mask > 0)]
+            obs = found.next_obs[sure & (ended <= 0.5)]
             if len(obs) == 0:
                 break
         return Batch(*(torch.cat(column) for column in zip(*pieces, strict=True)))
@@ -198,16 +224,18 @@ def augmented(base: TransitionSource, run: Path, cfg: AugmentConfig, agent: Agen
 
     Raises:
         CheckpointError: If the run is not a world model's, or not at its end.
-        ConfigError: If a naive predictor beats the model, unless forced.
+        ConfigError: If a naive predictor beats the model, unless forced, or the task has no rule for its end.
+        EnvError: If the environment that knows where the task ends cannot be made.
         SpecMismatch: If it was trained for another robot.
     """
+    ends = _rule_of(agent.spec.env_id) if cfg.ends == "task" else None
     with torch.random.fork_rng(devices=[]):  # building it draws from the generator that dropout has, also on resuming
         trained, _ = load_model(run, device=str(agent.device))
     model = trained.require_usable(force=cfg.force)
     model.spec.require_match(
         agent.spec, f"the world model in {run}", "the learner", "Train one on the learner's data: robot-rl world-model."
     )
-    return Augmented(base, model, cfg, exploring(agent))
+    return Augmented(base, model, cfg, exploring(agent), ends)
 
 
 def exploring(agent: Agent) -> ExploreFn:
@@ -222,6 +250,19 @@ def exploring(agent: Agent) -> ExploreFn:
     return explore
 
 
-def _goes_on(terminated: Tensor) -> Tensor:
-    """1 where the task more likely goes on, else 0, (B,)."""
-    return (terminated <= 0.5).to(torch.float32)
+def _rule_of(env_id: str) -> EndsFn:
+    """Where the task of an environment ends, as it tells itself."""
+    if not env_id:
+        raise ConfigError(
+            "--augment.ends task asks the environment where its task ends, but the logs name none. Use "
+            "--augment.ends model."
+        )
+    env = make_env(env_id)
+    if not env.has_wrapper_attr("task_ends"):
+        raise ConfigError(
+            f"--augment.ends task needs an environment that tells from an observation whether its task ends there; "
+            f"'{env_id}' does not. Use --augment.ends model."
+        )
+    rule: Callable[[Array], NDArray[np.bool_]] = env.get_wrapper_attr("task_ends")
+    env.close()
+    return lambda obs: torch.as_tensor(rule(obs.cpu().numpy()), dtype=torch.float32, device=obs.device)

@@ -134,3 +134,24 @@ def test_missing_robosuite_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "robosuite", None)
     with pytest.raises(EnvError, match=r"pip install -e '\.\[robosuite\]'"):
         make_env("robosuite/Lift-v1")
+
+
+@pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "CartPole-v1", "Acrobot-v1"])
+def test_an_environment_tells_from_an_observation_where_its_task_ends(env_id: str) -> None:
+    env = make_env(env_id)
+    observations, ended = [], []
+    rng = np.random.default_rng(0)
+    for episode in range(3):
+        obs, _ = env.reset(seed=episode)
+        over = False
+        while not over:
+            action = rng.uniform(env.action_space.low, env.action_space.high).astype(np.float32)
+            if env_id == "Acrobot-v1":  # pumped: at random it never gets there
+                action = np.asarray([1 + np.sign(obs[5])], np.float32)
+            obs, _, terminated, truncated, _ = env.step(action)
+            observations.append(obs)
+            ended.append(terminated)
+            over = terminated or truncated
+    told = env.get_wrapper_attr("task_ends")(np.asarray(observations, np.float32))
+    assert told.tolist() == ended
+    assert any(ended) == (env_id != "HalfCheetah-v5")

@@ -85,6 +85,22 @@ def test_consistent_mode_takes_reward_and_end_from_the_model() -> None:
     assert torch.equal(made.mask, (made.obs[:, 0] <= 0).float())
 
 
+def test_an_end_counts_by_its_probability_unless_the_task_knows() -> None:
+    class Unsure(Jump):
+        def guess(self, obs: Tensor, action: Tensor, generator: torch.Generator) -> Guess:
+            return super().guess(obs, action, generator)._replace(terminated=torch.full((len(obs),), 0.3))
+
+    replay = Replay.of(drifting_spec(), drifting_episodes())
+    for mode in ("consistent", "rollout"):
+        for ends in (None, lambda obs: (obs[:, 1] > 10).float()):
+            cfg = AugmentConfig(mode=mode, block=500, gate=1.0, share=1.0)
+            made = Augmented(replay, Unsure(), cfg, push, ends).sample(400, torch.Generator().manual_seed(0))
+            made = Batch(*(column[(made.next_obs == made.obs + 10).all(1)] for column in made))
+            wanted = torch.full((len(made.obs),), 0.7) if ends is None else (made.next_obs[:, 1] <= 10).float()
+            assert len(made.obs) > 0
+            assert torch.allclose(made.mask, wanted)
+
+
 def test_noise_has_the_models_own_error_and_no_model_in_it() -> None:
     _real, made = batch_of("noise", reuse=0.5)
     assert rows_of(made) <= rows_of(KNOWN)
