@@ -89,6 +89,18 @@ def test_speed_ups_say_when_the_baseline_never_got_there(tmp_path: Path) -> None
     assert "[" not in report.split("| augmented |")[1].splitlines()[0]  # one seed has no interval
 
 
+def test_a_longer_run_is_compared_over_what_all_runs_made(tmp_path: Path) -> None:
+    recipe = from_mapping(SmallDataRecipe, SMALL, "recipe")
+    runs = [
+        _run("scratch", 0, [(0, -2000.0), (100, -2000.0), (200, 0.0), (900, 0.0)]),
+        _run("augmented", 0, [(0, -2000.0), (20, -1000.0), (100, -1000.0)]),
+    ]
+    result = write_results(tmp_path, recipe, runs, planned=2)
+    scores = {arm: found["mean_score"]["value"] for arm, found in result["tasks"]["pendulum"].items()}
+    assert scores == {"scratch": 0.0, "augmented": pytest.approx(50 * 0.8 + 25 * 0.2)}
+    assert result["all"]["augmented"]["value"] == pytest.approx(45.0)
+
+
 def test_the_median_of_two_is_between_them_and_open_where_one_never_got_there(tmp_path: Path) -> None:
     recipe = from_mapping(SmallDataRecipe, SMALL, "recipe")
     early, late, never = ([(s, 1.0 if s >= first else -9000.0) for s in range(0, 101, 10)] for first in (20, 40, 999))

@@ -64,6 +64,7 @@ def score(task: Task, return_: float) -> float:
 
 def _task_summary(recipe: SmallDataRecipe, task: str, runs: Sequence[FinishedRun]) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    shared = _shared_budget(runs, task)
     for arm in recipe.arms:
         goal = recipe.tasks[task]
         curves = [_measured(r, goal) for r in runs if (r.task, r.arm) == (task, arm)]
@@ -79,13 +80,24 @@ def _task_summary(recipe: SmallDataRecipe, task: str, runs: Sequence[FinishedRun
             "first_score": iqm_interval([np.asarray([x[0] for x in scores])])._asdict(),
             "final_score": iqm_interval([np.asarray([x[-1] for x in scores])])._asdict(),
             "final": float(np.mean([c[-1][1] for c in curves])),
-            "mean_score": iqm_interval([np.asarray([float(np.mean(x)) for x in scores])])._asdict(),
+            "mean_score": iqm_interval([np.asarray([_mean_score(c, goal, shared) for c in curves])])._asdict(),
             "seconds": [r.seconds for r in runs if (r.task, r.arm) == (task, arm)],
         }
     base = found.get(recipe.baseline)
     for arm in found.values():
         arm["times_fewer"] = None if base is None else _ratio(base["median"], arm["median"])
     return found
+
+
+def _shared_budget(runs: Sequence[FinishedRun], task: str) -> int:
+    """Interactions that every finished run of a task made."""
+    return min((r.curve[-1].interactions for r in runs if r.task == task), default=0)
+
+
+def _mean_score(curve: Sequence[tuple[int, float]], goal: Task, budget: int) -> float:
+    """Over the evaluations within `budget` interactions, each for the stretch since the one before."""
+    steps, values = zip(*((step, score(goal, value)) for step, value in curve if step <= budget), strict=True)
+    return float(np.trapezoid(values, steps) / (steps[-1] - steps[0])) if len(steps) > 1 else float(values[0])
 
 
 def _measured(run: FinishedRun, task: Task) -> list[tuple[int, float]]:
@@ -124,7 +136,7 @@ def _overall(recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) -> dict[str, 
         by_task = [
             np.asarray(
                 [
-                    float(np.mean([score(recipe.tasks[task], v) for _, v in _measured(r, recipe.tasks[task])]))
+                    _mean_score(_measured(r, recipe.tasks[task]), recipe.tasks[task], _shared_budget(runs, task))
                     for r in runs
                     if (r.task, r.arm) == (task, arm)
                 ]
@@ -144,8 +156,8 @@ def _markdown(recipe: SmallDataRecipe, result: dict[str, Any]) -> str:
         f"{recipe.about}\n",
         f"Interactions count every control step, warm-up included. Reached: the first of {IN_A_ROW} "
         "evaluations in a row at or above the threshold; `>` marks runs that never were, at their budget. Scores are "
-        "interquartile means with 95 % bootstrap intervals over seeds; the mean score is that over all evaluations of "
-        "a run. Returns stand beside them because reference returns were taken on older environments.\n",
+        "interquartile means with 95 % bootstrap intervals over seeds; the mean score is the area under a run's curve, up to "
+        "the interactions that all runs of the task made. Returns stand beside them because reference returns were taken on older environments.\n",
     ]
     for task, arms in result["tasks"].items():
         goal = recipe.tasks[task]
@@ -182,10 +194,12 @@ def _with_interval(raw: Mapping[str, float], values: int) -> str:
 def _plot(target: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) -> None:
     figure, axes = plt.subplots(1, len(recipe.tasks), figsize=(5.2 * len(recipe.tasks), 4.0), squeeze=False)
     for axis, (task, goal) in zip(axes.flat, recipe.tasks.items(), strict=True):
+        budgets: list[int] = []
         for arm in recipe.arms:
             curves = [_measured(r, goal) for r in runs if (r.task, r.arm) == (task, arm)]
             if not curves:
                 continue
+            budgets.append(curves[0][-1][0])
             length = min(map(len, curves))
             steps = [s for s, _ in curves[0][:length]]
             points = [iqm_interval([np.asarray([score(goal, c[i][1]) for c in curves])]) for i in range(length)]
@@ -193,6 +207,8 @@ def _plot(target: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) ->
             low, high = [p.low for p in points], [p.high for p in points]
             axis.fill_between(steps, low, high, alpha=0.15, linewidth=0, color=line.get_color())
         axis.axhline(goal.threshold, linestyle=":", color="grey")
+        if budgets and max(budgets) > 3 * min(budgets):  # a baseline that was given more time
+            axis.set_xscale("symlog", linthresh=min(budgets))
         axis.set_title(task, fontsize=9)
         axis.set_xlabel("interactions", fontsize=8)
         axis.set_ylabel("score", fontsize=8)
