@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,9 +96,10 @@ def _shared_budget(runs: Sequence[FinishedRun], task: str) -> int:
 
 
 def _mean_score(curve: Sequence[tuple[int, float]], goal: Task, budget: int) -> float:
-    """Over the evaluations within `budget` interactions, each for the stretch since the one before."""
-    steps, values = zip(*((step, score(goal, value)) for step, value in curve if step <= budget), strict=True)
-    return float(np.trapezoid(values, steps) / (steps[-1] - steps[0])) if len(steps) > 1 else float(values[0])
+    """Height of the area under a curve up to `budget` interactions."""
+    points = [(step, score(goal, value)) for step, value in curve if step <= budget]
+    area = sum((one + two) / 2 * (after - before) for (before, one), (after, two) in pairwise(points))
+    return area / (points[-1][0] - points[0][0]) if len(points) > 1 else points[0][1]
 
 
 def _measured(run: FinishedRun, task: Task) -> list[tuple[int, float]]:
@@ -156,8 +158,9 @@ def _markdown(recipe: SmallDataRecipe, result: dict[str, Any]) -> str:
         f"{recipe.about}\n",
         f"Interactions count every control step, warm-up included. Reached: the first of {IN_A_ROW} "
         "evaluations in a row at or above the threshold; `>` marks runs that never were, at their budget. Scores are "
-        "interquartile means with 95 % bootstrap intervals over seeds; the mean score is the area under a run's curve, up to "
-        "the interactions that all runs of the task made. Returns stand beside them because reference returns were taken on older environments.\n",
+        "interquartile means with 95 % bootstrap intervals over seeds; the mean score is the area under a run's curve, "
+        "up to the interactions that all runs of the task made. Returns stand beside them because reference returns "
+        "were taken on older environments.\n",
     ]
     for task, arms in result["tasks"].items():
         goal = recipe.tasks[task]
