@@ -153,6 +153,14 @@ class GoalEnv(Protocol):
         ...
 
 
+class EndingEnv(Protocol):
+    """An environment that tells from an observation whether its task ends there (locomotion, CartPole, Acrobot)."""
+
+    def task_ends(self, observations: Array) -> NDArray[np.bool_]:
+        """Whether arriving in it ends the task, (..., S) -> (...)."""
+        ...
+
+
 class HindsightEnv(GoalEnv, Protocol):
     """One whose goal varies, so that an episode can be told again with another (Adroit's pen, the virtual arm)."""
 
