@@ -13,6 +13,7 @@ from robot_rl.algorithms.steps import polyak
 from robot_rl.data.replay import Batch, TransitionSource
 from robot_rl.data.sequences import Sequences
 from robot_rl.data.stats import ObservationStats
+from robot_rl.device import fast_products
 from robot_rl.errors import CheckpointError, DivergedError
 from robot_rl.nets.actor import Actor, Behaviour, Policy, Scaler
 from robot_rl.nets.recurrent import RecurrentBehaviour, RecurrentPolicy
@@ -62,9 +63,10 @@ class Agent(nn.Module, ABC):
         self.updates += 1
         scaler = self.scaler
         scaled = batch._replace(obs=scaler.obs(batch.obs), action=scaler.to_unit(batch.action))
-        metrics = self.learn(
-            scaled._replace(next_obs=scaler.obs(scaled.next_obs)) if isinstance(scaled, Batch) else scaled
-        )
+        with fast_products(self.device):
+            metrics = self.learn(
+                scaled._replace(next_obs=scaler.obs(scaled.next_obs)) if isinstance(scaled, Batch) else scaled
+            )
         if self.averaged_actor is not None and not self.actor_frozen:
             rate = min(self.cfg.ema, self.updates / (self.updates + 10.0))  # follows closely at first
             polyak(self.averaged_actor, self._actor, 1.0 - rate)

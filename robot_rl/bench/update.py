@@ -30,6 +30,7 @@ from robot_rl.config import parse
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Replay
 from robot_rl.data.stats import observation_stats
+from robot_rl.device import fast_products
 from robot_rl.spec import Entry, Spec, vector
 from robot_rl.transfer.guide import Guide, SourceSteps, TransferConfig
 
@@ -70,7 +71,8 @@ def measure(config: UpdateBenchConfig) -> dict[str, object]:
     peaks: list[float] = []
     sampling = _sampling_seconds(replay)
     for _ in range(config.rounds):
-        peak = _peak_flops(config.seconds)
+        with fast_products(torch.device("cpu")):
+            peak = _peak_flops(config.seconds)
         peaks.append(peak)
         for name, step in contestants.items():
             rate = _rate(step, config.seconds)

@@ -30,6 +30,7 @@ from torch import Tensor
 from robot_rl.algorithms.agent import Agent
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Batch, TransitionSource
+from robot_rl.device import fast_products
 from robot_rl.envs import make_env
 from robot_rl.errors import CheckpointError, ConfigError
 from robot_rl.spec import Array
@@ -189,6 +190,10 @@ class Augmented:
 
     @torch.no_grad()
     def _generate(self, generator: torch.Generator) -> Batch:
+        with fast_products(self.model.device):
+            return self._generated(generator)
+
+    def _generated(self, generator: torch.Generator) -> Batch:
         real = self.base.sample(self.cfg.block, generator)
         if self.cfg.mode == "noise":
             noise = torch.randn(real.next_obs.shape, generator=generator, device=real.next_obs.device)

@@ -10,6 +10,7 @@ from torch import Tensor
 from robot_rl.algorithms.agent import Metrics
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Batch, Replay
+from robot_rl.device import fast_products
 from robot_rl.world_models.model import QUANTILES, WorldModel
 
 IMPROVEMENT = 0.001  # a held-out error counts as better from this share on
@@ -51,9 +52,10 @@ class Fitter:
         shape = (model.members, count) if model.members > 1 else (count,)
         order = torch.rand(shape, generator=model.generator, device=model.device).argsort(-1)
         metrics: Metrics = {}
-        for index in order.split(self.batch_size, dim=-1):
-            metrics = self._descend(index)
-        errors = model.errors(self.held_out)
+        with fast_products(model.device):
+            for index in order.split(self.batch_size, dim=-1):
+                metrics = self._descend(index)
+            errors = model.errors(self.held_out)
         better = errors < self.errors * (1 - IMPROVEMENT)
         self.stale = 0 if bool(better.any()) else self.stale + 1
         self.errors = torch.where(better, errors, self.errors)

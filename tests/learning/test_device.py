@@ -1,0 +1,36 @@
+"""By which library products are computed while learning."""
+
+import pytest
+import torch
+
+from robot_rl import device
+from robot_rl.device import fast_products
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_onednn_is_asked_while_learning_where_it_is_exact(monkeypatch: pytest.MonkeyPatch, *, exact: bool) -> None:
+    monkeypatch.setattr(device, "_onednn_is_exact", lambda: exact)
+    with pytest.raises(RuntimeError, match="on the way"), fast_products(CPU):
+        assert torch.get_float32_matmul_precision() == ("medium" if exact else "highest")
+        raise RuntimeError("on the way")
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_what_the_user_chose_stays() -> None:
+    torch.set_float32_matmul_precision("high")
+    try:
+        with fast_products(CPU):
+            assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_products_are_as_exact_as_before() -> None:
+    generator = torch.Generator().manual_seed(3)
+    a, b = torch.randn(2, 300, 300, generator=generator)
+    exact = a.double() @ b.double()
+    with fast_products(CPU):
+        error = float((a @ b - exact).abs().max())
+    assert error < 8 * float((a @ b - exact).abs().max())
