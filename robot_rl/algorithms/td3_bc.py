@@ -57,6 +57,7 @@ class TD3BC(Agent):
         self.target_actor = frozen_copy(self._new_actor(), self.actor)
         self.target_critic = frozen_copy(self._new_critic(), self.critic)
         self.to(self.device)
+        self._first = torch.zeros(1, dtype=torch.long, device=self.device)
         self.optimisers["actor"] = adam(self.actor.parameters(), cfg.lr)
         self.optimisers["critic"] = adam(self.critic.parameters(), cfg.lr)
 
@@ -97,7 +98,7 @@ class TD3BC(Agent):
 
     def _actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         action = self.actor(batch.obs)
-        q = self.critic(batch.obs, action)[0]  # (B,), Q_1
+        q = self.critic(batch.obs, action, self._first)[0]  # (B,), Q_1 alone
         if self.cfg.bc_weight == 0:
             loss = -q.mean()
             return loss, {"actor/loss": loss.detach()}
