@@ -63,7 +63,7 @@ def test_an_episode_is_told_again_with_the_goal_that_it_reached() -> None:
     told = hindsight()
     for row in one_by_one(walk([0, 1, 3], goal=9, mark=0.5)):
         told.take(row)
-    obs, action, rewards, mask, next_obs = told.replay.transitions()
+    obs, action, rewards, mask, next_obs, _ = told.replay.transitions()
     assert obs[:, :3].tolist() == [[0, 3, 0.5], [1, 3, 0.5]]
     assert next_obs[:, :3].tolist() == [[1, 3, 0.5], [3, 3, 0.5]]
     assert rewards.tolist() == [-1, 0]
