@@ -75,7 +75,8 @@ def test_an_unknown_world_model_is_named() -> None:
 
 
 def test_speed_ups_say_when_the_baseline_never_got_there(tmp_path: Path) -> None:
-    recipe = from_mapping(SmallDataRecipe, SMALL, "recipe")
+    more = {**SMALL["tasks"], "swing-up": {"data": "none", "threshold": 1, "low": 0, "high": 1}}
+    recipe = from_mapping(SmallDataRecipe, {**SMALL, "tasks": more}, "recipe")
     runs = [
         _run("scratch", 0, [(0, -9.0), (100, -8.0)]),
         _run("augmented", 0, [(0, -9.0), (50, 1.0), (75, 1.0), (100, 1.0)]),
@@ -85,6 +86,7 @@ def test_speed_ups_say_when_the_baseline_never_got_there(tmp_path: Path) -> None
     assert result["tasks"]["pendulum"]["scratch"]["times_fewer"] == "not reached"
     report = (tmp_path / "report.md").read_text()
     assert "Partial: 2 of 4 runs" in report
+    assert "swing-up" not in report  # of which nothing is finished
     assert "> 100" in report
     assert "[" not in report.split("| augmented |")[1].splitlines()[0]  # one seed has no interval
 

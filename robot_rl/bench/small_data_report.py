@@ -49,7 +49,7 @@ def write_results(out: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun
         "machine": machine(),
         "finished_runs": len(runs),
         "planned_runs": planned,
-        "tasks": {task: _task_summary(recipe, task, runs) for task in recipe.tasks},
+        "tasks": {task: _task_summary(recipe, task, runs) for task in _begun(recipe, runs)},
         "all": _overall(recipe, runs),
     }
     (out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -61,6 +61,11 @@ def write_results(out: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun
 def score(task: Task, return_: float) -> float:
     """0 at the task's `low` return, 100 at its `high`."""
     return 100 * (return_ - task.low) / (task.high - task.low)
+
+
+def _begun(recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) -> dict[str, Task]:
+    """The tasks of which a run is finished."""
+    return {task: goal for task, goal in recipe.tasks.items() if any(run.task == task for run in runs)}
 
 
 def _task_summary(recipe: SmallDataRecipe, task: str, runs: Sequence[FinishedRun]) -> dict[str, Any]:
@@ -195,8 +200,9 @@ def _with_interval(raw: Mapping[str, float], values: int) -> str:
 
 
 def _plot(target: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) -> None:
-    figure, axes = plt.subplots(1, len(recipe.tasks), figsize=(5.2 * len(recipe.tasks), 4.0), squeeze=False)
-    for axis, (task, goal) in zip(axes.flat, recipe.tasks.items(), strict=True):
+    tasks = _begun(recipe, runs)
+    figure, axes = plt.subplots(1, len(tasks), figsize=(5.2 * len(tasks), 4.0), squeeze=False)
+    for axis, (task, goal) in zip(axes.flat, tasks.items(), strict=True):
         budgets: list[int] = []
         for arm in recipe.arms:
             curves = [_measured(r, goal) for r in runs if (r.task, r.arm) == (task, arm)]
