@@ -48,7 +48,7 @@ def _text(title: str, verdict: Verdict, names: list[str], epochs: int) -> str:
         f"Over {verdict.transitions:,} held-out transitions, after {epochs} epochs, the model errs by {ours:.3f} "
         f"std a step, the best naive predictor ({verdict.best_naive}) by {naive:.3f}: it **{word}** it.\n",
         "Errors are root mean squares over dimensions, in standard deviations (std) of the observations. The model's "
-        "are those of a draw, as augmentation uses it.\n",
+        "are of what augmentation is given: the ensemble's mean unless told otherwise, the VAE's draw.\n",
         "## Open loop\n",
         "Fed with its own predictions and the real actions:\n",
         "| steps | " + " | ".join(verdict.open_loop) + " |",
