@@ -34,7 +34,7 @@ from robot_rl.data.replay import MEMORY_GB, Replay
 from robot_rl.data.selection import Selection
 from robot_rl.data.sequences import Sequences, joined
 from robot_rl.data.stats import observation_stats
-from robot_rl.device import DeviceName, pick_device
+from robot_rl.device import DeviceName, fast_products, pick_device
 from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.latent.model import LatentModel, LatentModelConfig, Metrics
@@ -157,8 +157,9 @@ class _Training:
     def update(self) -> Metrics:
         """One gradient step on sequences of all sources."""
         seen, context = self._batch(self._replays, self.config.sequences, self._generator)
-        loss, metrics = self.model.loss(seen, self.model.observe(seen.obs, seen.action, context, self._generator))
-        descend(self._optimiser, loss, clip=self.config.model.clip)
+        with fast_products(self._contexts.device):
+            loss, metrics = self.model.loss(seen, self.model.observe(seen.obs, seen.action, context, self._generator))
+            descend(self._optimiser, loss, clip=self.config.model.clip)
         self.updates += 1
         return metrics
 
