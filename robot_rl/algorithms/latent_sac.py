@@ -25,6 +25,7 @@ from robot_rl.algorithms.student import Student, StudentConfig
 from robot_rl.data.replay import Batch
 from robot_rl.data.sequences import Sequences
 from robot_rl.data.stats import ObservationStats
+from robot_rl.errors import ConfigError
 from robot_rl.nets.actor import SquashedGaussianActor
 from robot_rl.spec import Spec, vector
 
@@ -41,6 +42,11 @@ class LatentSACConfig(StudentConfig, SACConfig):
     def __post_init__(self) -> None:
         StudentConfig.__post_init__(self)
         SACConfig.__post_init__(self)
+        if self.ema:
+            raise ConfigError(
+                f"--agent.ema is {self.ema:g}, but latent-sac keeps no average of actors: the memory that one acts on "
+                f"changes as its world model learns. Leave it at 0."
+            )
 
 
 class LatentSAC(Student):

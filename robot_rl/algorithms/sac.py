@@ -49,6 +49,7 @@ class SACConfig:
     actor_every: int = 1  # critic updates per actor update
     bc_weight: float = 0.0  # weight of the cloning term
     bc_filter: bool = False  # clone only where the critics prefer the logged action
+    ema: float = 0.0  # share kept in the average of actors that acts in the actor's place, such as 0.999; 0 is off
 
     def __post_init__(self) -> None:
         if not 1 <= self.target_critics <= self.critics:
@@ -91,6 +92,7 @@ class SAC(Agent):
         self.target_critic = frozen_copy(self._new_critic(), self.critic)
         self.log_alpha = nn.Parameter(torch.tensor([cfg.alpha]).log())
         self.target_entropy = -spec.action_dim / 2 if cfg.target_entropy is None else cfg.target_entropy
+        self.average_actor(cfg.ema)
         self.to(self.device)
         self.optimisers["actor"] = adam(self.actor.parameters(), cfg.lr)
         self.optimisers["critic"] = adam(self.critic.parameters(), cfg.lr)

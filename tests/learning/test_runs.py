@@ -28,7 +28,7 @@ SMALL = {
     "td3-bc": TD3BCConfig(hidden=(16,), batch_size=8),
     "awac": AWACConfig(actor_hidden=(16,), critic_hidden=(16,), batch_size=8),
     "iql": IQLConfig(hidden=(16,), batch_size=8, dropout=0.1),
-    "sac": SACConfig(hidden=(16,), batch_size=8, critics=3, bc_weight=1.0),
+    "sac": SACConfig(hidden=(16,), batch_size=8, critics=3, bc_weight=1.0, ema=0.9),
 }
 
 

@@ -229,6 +229,8 @@ def test_what_does_not_fit_is_refused_in_words(sources, teacher, tmp_path):
     blind = replace(study(SAC, tmp_path / "a", teacher), algorithm="sac", agent=SACConfig())
     with pytest.raises(ConfigError, match="use latent-sac or dreamer"):
         finetune(blind, quiet=True)
+    with pytest.raises(ConfigError, match=r"--agent.ema is 0.9, .* Leave it at 0"):
+        LatentSACConfig(ema=0.9)
     with pytest.raises(ConfigError, match="at least 2 tasks"):
         train_teacher(teach(sources[:1], tmp_path / "b"), quiet=True)
     other = write_dataset(tmp_path / "other", make_spec(), make_episodes(), origin="made").path
