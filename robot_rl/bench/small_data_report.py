@@ -139,16 +139,13 @@ def _ratio(base: Mapping[str, Any], arm: Mapping[str, Any]) -> str:
 def _overall(recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) -> dict[str, Any]:
     """IQM over tasks and seeds of the score averaged over the run; arms that lack a task are left out."""
     found: dict[str, Any] = {}
+    shared = {task: _shared_budget(runs, task) for task in recipe.tasks}
     for arm in recipe.arms:
         by_task = [
             np.asarray(
-                [
-                    _mean_score(_measured(r, recipe.tasks[task]), recipe.tasks[task], _shared_budget(runs, task))
-                    for r in runs
-                    if (r.task, r.arm) == (task, arm)
-                ]
+                [_mean_score(_measured(r, goal), goal, shared[task]) for r in runs if (r.task, r.arm) == (task, arm)]
             )
-            for task in recipe.tasks
+            for task, goal in recipe.tasks.items()
         ]
         if all(len(scores) for scores in by_task):
             found[arm] = iqm_interval(by_task)._asdict()
