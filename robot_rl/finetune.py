@@ -14,6 +14,7 @@ import threading
 import torch
 
 from robot_rl.algorithms.agent import Agent, Metrics
+from robot_rl.algorithms.student import Student
 from robot_rl.collect import Collector, ExploreFn
 from robot_rl.console import progress_bar
 from robot_rl.envs import Env, env_spec
@@ -113,6 +114,8 @@ class _Turns:
             self._metrics = learner.update()
         if ended is not None:
             run.recent.add(ended.return_, ended.success)
+            if isinstance(learner.agent, Student):
+                learner.agent.note(ended.return_)
         if learner.interactions % config.log_every == 0:
             run.write_metrics(self._metrics)
         if learner.interactions % config.eval_every == 0 or run.finished:

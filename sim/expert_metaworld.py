@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_rl.errors import EnvError
+from sim.metaworld_spec import METAWORLD_DIM
 from sim.metaworld_tasks import VERSION
 from sim.named import Named
 
@@ -40,5 +41,5 @@ class MetaWorldPlan:
         with warnings.catch_warnings():
             # Far from a way point the command exceeds 1, as it should; clipping follows.
             warnings.filterwarnings("ignore", message="Constant.*may be too high")
-            action = self._policy.get_action(seen.flat())
+            action = self._policy.get_action(seen.flat()[:METAWORLD_DIM])
         return np.clip(action.astype(np.float64), -1.0, 1.0)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from robot_rl.errors import EnvError
 from robot_rl.spec import Array, Spec
-from sim.metaworld_spec import build_spec
+from sim.metaworld_spec import METAWORLD_DIM, build_spec
 from sim.metaworld_tasks import VERSION, env_id_of
 from sim.rendering import Offscreen
 
@@ -63,6 +63,8 @@ class MetaWorldEnv(gym.Env[Array, Array]):
         self._offscreen = Offscreen(width, height, camera)
         self.render_mode = render_mode
         self.robot_spec: Spec = build_spec(env_id=env_id_of(task), rate_hz=1.0 / (self._raw.dt * action_repeat))
+        spec, shown = self.robot_spec, ("object1_pos", "object2_pos", "goal_pos")
+        self._hand, *self._others = (spec.slice_of(name) for name in ("hand_pos", *shown))
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (self.robot_spec.obs_dim,), np.float32)
         self.action_space = gym.spaces.Box(self.robot_spec.action_low, self.robot_spec.action_high)
 
@@ -72,7 +74,7 @@ class MetaWorldEnv(gym.Env[Array, Array]):
         self._raw.np_random = self.np_random  # its own `reset` ignores seeds
         obs, _ = self._raw.reset()
         self._succeeded = False
-        return obs.astype(np.float32), {"is_success": False}
+        return self._observe(obs), {"is_success": False}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Hold `action`, (4,), for one control period: 25 ms unless `action_repeat` says otherwise."""
@@ -83,7 +85,7 @@ class MetaWorldEnv(gym.Env[Array, Array]):
             obs, reward, _, _, info = self._raw.step(command)
             total += float(reward)
             self._succeeded = self._succeeded or bool(info["success"])
-        return obs.astype(np.float32), total, False, False, {"is_success": self._succeeded}
+        return self._observe(obs), total, False, False, {"is_success": self._succeeded}
 
     def render(self) -> NDArray[np.uint8] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The scene as an RGB picture, (height, width, 3); None unless made with "rgb_array".
@@ -96,6 +98,15 @@ class MetaWorldEnv(gym.Env[Array, Array]):
         picture = self._offscreen.draw(self._raw.model, self._raw.data)
         up = self._raw.data.camera(self._camera).xmat.reshape(3, 3)[2, 1]
         return np.ascontiguousarray(picture[::-1, ::-1]) if up < 0 else picture  # most cameras stand on their head
+
+    def _observe(self, raw: NDArray[np.float64]) -> Array:
+        """Meta-World's numbers and the ways from the hand, zero to what the task lacks."""
+        obs = np.zeros(self.robot_spec.obs_dim, np.float32)
+        obs[:METAWORLD_DIM] = raw
+        for number, other in enumerate(self._others):
+            if obs[other].any():
+                obs[METAWORLD_DIM + 3 * number :][:3] = raw[other] - raw[self._hand]
+        return obs
 
     def close(self) -> None:
         """Free the simulator and the drawing context."""

@@ -101,9 +101,9 @@ class Dreamer(Student):
         """Imagine from N states, (N, F), and the teacher's, (N, K, F')."""
         cfg, guide = self.cfg, self.guide
         states, entropies = [state], list[Tensor]()
-        empty = state.new_zeros(len(state), 0)
         for _ in range(cfg.horizon):
-            action, log_prob, _ = self.actor.sample(self.shown(state.detach(), empty, theirs), self.generator)
+            shown = self.shown(state.detach(), self._imagined(state.detach()), theirs)
+            action, log_prob, _ = self.actor.sample(shown, self.generator)
             state = self.model.rssm.imagine(state, action, None, self._noise(len(state), self.model.rssm.stoch))
             if guide is not None and theirs is not None:
                 noise = self._noise(*theirs.shape[:2], guide.teacher.rssm.stoch)
@@ -125,6 +125,11 @@ class Dreamer(Student):
     @property
     def _acting_net(self) -> SquashedGaussianActor:
         return self.actor
+
+    def _imagined(self, state: Tensor) -> Tensor:
+        """The observation that the action replay sees in a dream, (N, S); empty where it sees none."""
+        wanted = self._guided and self.cfg.transfer.replay_sees == "observation"
+        return self.model.decoder(state) if wanted else state.new_zeros(len(state), 0)
 
     def _noise(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.generator, device=self.device)

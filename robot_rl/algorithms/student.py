@@ -86,7 +86,7 @@ class Student(Agent):
         self.to(self.device)
         self.optimisers["model"] = adam(self._modelled(), cfg.model.model_lr)
         if self.guide is not None and taken.action_replay:
-            self.optimisers["replay"] = adam(self.guide.replay.parameters(), cfg.model.model_lr)
+            self.optimisers["replay"] = adam(self.guide.replay.parameters(), taken.replay_lr)
 
     @abstractmethod
     def improve(self, seen: Sequences, states: Tensor, theirs: Tensor | None) -> Metrics:
@@ -147,6 +147,11 @@ class Student(Agent):
         for _ in range(self.cfg.transfer.rehearsal if "replay" in self.optimisers else 0):
             self._replay_step()
 
+    def note(self, return_: float) -> None:
+        """Of an episode that ended, for sources on trial."""
+        if self.guide is not None:
+            self.guide.note(return_)
+
     @property
     def policy(self) -> StudentPolicy:
         """The deterministic policy, with a memory."""
@@ -172,7 +177,7 @@ class Student(Agent):
         """What the actor sees, (..., F), (..., S), (..., K, F') -> (..., shown_dim)."""
         parts = [states, obs] if self._direct else [states]
         if self.guide is not None and self.guide.width and theirs is not None:
-            parts.append(self.guide.hint(theirs, states, self.guide.draw_z(states, self.generator)))
+            parts.append(self.guide.hint(theirs, states, obs, self.guide.draw_z(states, self.generator)))
         return torch.cat(parts, -1)
 
     @property

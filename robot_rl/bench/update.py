@@ -148,7 +148,7 @@ def random_replay(obs_dim: int, action_dim: int, steps: int = 20_000) -> Replay:
 def _source_steps(guide: Guide, actions: int, count: int = 18_000) -> SourceSteps:
     """Steps of noise for the action replay."""
     states, done = torch.randn(count, guide.teacher.width), torch.rand(count, actions) * 2 - 1
-    return SourceSteps(states, done, torch.randint(len(TASKS), (count,)))
+    return SourceSteps(torch.randn(count, guide.observations), states, done, torch.randint(len(TASKS), (count,)))
 
 
 def _rate(step: Callable[[], object], seconds: float) -> float:

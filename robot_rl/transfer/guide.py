@@ -27,11 +27,15 @@ class TransferConfig:
     action_replay: bool = True  # let the most similar source's actions inform the actor
     residual: bool = False  # the actor adds to the replayed action, and so begins with it
     rehearsal: int = 0  # updates of the action replay ahead of the first interaction
+    trials: int = 0  # episodes for which each source's replayed action is tried; the one that paid most is kept to
     initialise: bool = False  # begin with the teacher's model itself, as a jointly trained model would
     distill_weight: float = 1.0  # of the distillation against the model's own loss
     floor: float = 0.1  # smallest weight of a source in the distillation, in [0, 1]
     replay_hidden: tuple[int, ...] = (256, 256)  # hidden layers of the action replay; the paper uses 750 wide ones
     replay_latent: int = 8  # width of its latent
+    replay_sees: Literal["state", "observation"] = "state"  # by what it tells where it is: the teacher's state as
+    # published, or the observation, which carries further from one task to another where it holds ways from the hand
+    replay_lr: float = 3e-4  # its learning rate
     replay_every: int = 1  # updates from one of its own to the next
     sources: tyro.conf.Suppress[tuple[str, ...]] = ()  # names of the source tasks; come with --transfer
     teacher: tyro.conf.Suppress[LatentModelConfig] = field(default_factory=LatentModelConfig)  # sizes; likewise
@@ -43,6 +47,14 @@ class TransferConfig:
             raise ConfigError("--agent.transfer.residual adds to the replayed action, but action replay is off.")
         if self.rehearsal < 0:
             raise ConfigError(f"--agent.transfer.rehearsal is {self.rehearsal}; it must be 0 or more.")
+        if self.trials < 0:
+            raise ConfigError(f"--agent.transfer.trials is {self.trials}; it must be 0 or more.")
+        if self.trials and not (self.residual and self.rehearsal):
+            raise ConfigError(
+                f"--agent.transfer.trials {self.trials} lets the replayed actions act, which needs "
+                f"--agent.transfer.residual and a --agent.transfer.rehearsal of some 2,000 updates; they are "
+                f"{'on' if self.residual else 'off'} and {self.rehearsal}."
+            )
         if self.replay_every < 1:
             raise ConfigError(f"--agent.transfer.replay-every is {self.replay_every}; it must be at least 1.")
 
@@ -50,6 +62,7 @@ class TransferConfig:
 class SourceSteps(NamedTuple):
     """Every step of the sources as the teacher saw it, (N, ...)."""
 
+    obs: Tensor  # (N, S), normalised by the teacher's statistics
     state: Tensor  # (N, F'), of the teacher with the step's own task
     action: Tensor  # (N, A), in [-1, 1]
     source: Tensor  # (N,) int64
@@ -57,6 +70,8 @@ class SourceSteps(NamedTuple):
 
 class Guide(nn.Module):
     """A frozen teacher with K tasks, the similarity weights and the action replay.
+
+    Whose actions are replayed is said by the weights, until sources were tried (`note`): then by what they earned.
 
     Args:
         cfg: Parts and sizes.
@@ -66,6 +81,9 @@ class Guide(nn.Module):
     """
 
     onehots: Tensor
+    picked: Tensor  # (K,), one-hot of the source whose actions are replayed; zeros where the weights say which
+    tried: Tensor  # (K,), episodes in which it acted on trial
+    earned: Tensor  # (K,), sum of their returns
 
     def __init__(self, cfg: TransferConfig, observations: int, actions: int, student: int) -> None:
         super().__init__()
@@ -76,8 +94,12 @@ class Guide(nn.Module):
         self.similarity = Similarity(
             self.teacher.width, student, count, uniform=cfg.similarity == "uniform", floor=cfg.floor
         )
-        self.actions = actions
-        self.replay = ActionReplay(student, actions, count, cfg.replay_hidden, cfg.replay_latent)
+        self.observations, self.actions = observations, actions
+        seen = student if cfg.replay_sees == "state" else observations
+        self.replay = ActionReplay(seen, actions, count, cfg.replay_hidden, cfg.replay_latent)
+        self.register_buffer("picked", self.onehots[0].clone() if cfg.trials else torch.zeros(count))
+        self.register_buffer("tried", torch.zeros(count))
+        self.register_buffer("earned", torch.zeros(count))
         self.steps: SourceSteps | None = None  # what the action replay learns from; not part of a checkpoint
 
     @property
@@ -109,12 +131,38 @@ class Guide(nn.Module):
         context = self.onehots.expand(action.shape[0], count, count)
         return self.teacher.rssm.imagine(states, action.unsqueeze(1).expand(-1, count, -1), context, noise)
 
-    def hint(self, theirs: Tensor, own: Tensor, z: Tensor) -> Tensor:
-        """What the actor sees beside its state: g of the most similar source, (..., K, F'), (..., F), (..., Z)."""
+    @property
+    def on_trial(self) -> bool:
+        """Whether the sources are still being tried."""
+        return bool((self.tried < self.cfg.trials).any())
+
+    def note(self, return_: float) -> None:
+        """An episode ended with this return: while sources are on trial it counts for the one that acted, and the next
+        one's turn comes. After the last, the one that earned most is kept to, or none where all earned the same.
+        """
+        if not self.on_trial:
+            return
+        self.tried += self.picked
+        self.earned += return_ * self.picked
+        if self.on_trial:
+            self.picked.copy_(self.onehots[self.tried.argmin()])
+        elif self.earned.amax() > self.earned.amin():
+            self.picked.copy_(self.onehots[self.earned.argmax()])
+        else:
+            self.picked.zero_()
+
+    def hint(self, theirs: Tensor, own: Tensor, obs: Tensor, z: Tensor) -> Tensor:
+        """What the actor sees beside its state: g of the most similar source, or of the one that paid most.
+
+        Args:
+            theirs: The teacher's states, (..., K, F').
+            own: The student's, (..., F).
+            obs: Normalised observations, (..., S).
+            z: (..., Z).
+        """
         best = self.similarity.weights(theirs, own).argmax(-1)  # (...,)
-        chosen = F.one_hot(best, len(self.onehots)).to(own.dtype)
-        state = self.similarity.project((theirs * chosen.unsqueeze(-1)).sum(-2))
-        guide = self.replay.guide(state, chosen, z)
+        chosen = torch.where(self.picked.sum() > 0, self.picked, F.one_hot(best, len(self.onehots)).to(own.dtype))
+        guide = self.replay.guide(self._replayed((theirs * chosen.unsqueeze(-1)).sum(-2), obs), chosen, z)
         return torch.cat([guide, self.replay.proposal(guide)], -1) if self.cfg.residual else guide
 
     def draw_z(self, like: Tensor, generator: torch.Generator) -> Tensor:
@@ -132,5 +180,9 @@ class Guide(nn.Module):
             raise ConfigError("Action replay learns from the sources' steps: give --transfer RUN on resuming too.")
         rows = torch.randint(len(self.steps.action), (REPLAYED,), generator=generator, device=generator.device)
         with torch.no_grad():
-            state = self.similarity.project(self.steps.state[rows])
-        return self.replay.loss(state, self.steps.source[rows], self.steps.action[rows], generator)
+            seen = self._replayed(self.steps.state[rows], self.steps.obs[rows])
+        return self.replay.loss(seen, self.steps.source[rows], self.steps.action[rows], generator)
+
+    def _replayed(self, state: Tensor, obs: Tensor) -> Tensor:
+        """What the action replay sees of a source, (..., F'), (..., S)."""
+        return obs if self.cfg.replay_sees == "observation" else self.similarity.project(state)

@@ -48,7 +48,7 @@ class Perception(nn.Module):
         if self.guide is not None:
             states = self.guide.follow(theirs.unflatten(-1, (-1, self.guide.teacher.width)), last, seen)
             z = state.new_zeros(obs.shape[0], self.guide.cfg.replay_latent)
-            shown.append(self.guide.hint(states, state, z))
+            shown.append(self.guide.hint(states, state, seen, z))
             kept.append(states.flatten(1))
         return torch.cat(shown, -1), torch.cat(kept, -1)
 

@@ -17,7 +17,7 @@ from robot_rl.latent.model import LatentModel, LatentModelConfig
 from robot_rl.spec import Spec
 from robot_rl.transfer.guide import SourceSteps
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 STEPS_FILE = "source_steps.safetensors"
 
 

@@ -196,7 +196,7 @@ class _Training:
     @torch.no_grad()
     def write_steps(self) -> None:
         """Let the teacher go through every source, and keep what it made of each step."""
-        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        found: list[SourceSteps] = []
         for number, dataset in enumerate(self._all):
             for episode in dataset:
                 device = self._contexts.device
@@ -204,7 +204,8 @@ class _Training:
                 action = self.scaler.to_unit(torch.from_numpy(np.array(episode.actions)).to(device))
                 trace = self.model.observe(obs, action[:, None], self._contexts[number : number + 1], None)
                 source = torch.full((len(action),), number, dtype=torch.int64)
-                found.append((trace.state[:-1, 0].cpu(), action.cpu(), source))
+                steps = SourceSteps(obs[:-1, 0], trace.state[:-1, 0], action, source)
+                found.append(SourceSteps(*(column.cpu() for column in steps)))
         columns = [torch.cat(parts) for parts in zip(*found, strict=True)]
         target = self.config.out / STEPS_FILE
         work = target.with_name(f".{target.name}.tmp")

@@ -38,13 +38,14 @@ def test_every_task_has_an_id_and_an_expert() -> None:
     assert gym.registry["metaworld/push-v3"].max_episode_steps == 100
 
 
-def test_the_spec_names_39_numbers() -> None:
+def test_the_spec_names_48_numbers() -> None:
     spec = build_spec(env_id="metaworld/push-v3", rate_hz=40)
-    assert (spec.obs_dim, spec.action_dim) == (39, 4)
-    assert len(set(spec.obs_names)) == 39
+    assert (spec.obs_dim, spec.action_dim) == (48, 4)
+    assert len(set(spec.obs_names)) == 48
     assert spec.slice_of("object1_pos") == slice(4, 7)
     assert spec.slice_of("previous_hand_pos") == slice(18, 21)
     assert spec.slice_of("goal_pos") == slice(36, 39)
+    assert spec.slice_of("goal_from_hand") == slice(45, 48)
 
 
 def test_without_metaworld_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +128,10 @@ def test_what_the_numbers_are(made: Make) -> None:
     assert 0 < (seen(obs, "hand_pos") - seen(obs, "previous_hand_pos"))[0] < 0.015
     assert seen(obs, "gripper_opening") < seen(first, "gripper_opening") - 0.1  # 1 closes
     np.testing.assert_array_equal(seen(obs, "goal_pos"), seen(first, "goal_pos"))
+    for name in ("object1", "goal"):
+        way = seen(obs, f"{name}_pos") - seen(obs, "hand_pos")
+        np.testing.assert_allclose(seen(obs, f"{name}_from_hand"), way, atol=1e-6)
+    np.testing.assert_array_equal(seen(obs, "object2_from_hand"), np.zeros(3))  # there is none
 
 
 @needs_metaworld

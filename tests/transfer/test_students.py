@@ -15,6 +15,7 @@ from robot_rl.checkpoint import load_agent, load_policy
 from robot_rl.config import from_mapping, to_mapping
 from robot_rl.data.dataset import write_dataset
 from robot_rl.data.episode import Episode
+from robot_rl.data.replay_log import ReplayLog
 from robot_rl.data.sequences import Sequences
 from robot_rl.data.stats import observation_stats
 from robot_rl.errors import CheckpointError, ConfigError, SpecMismatch
@@ -24,7 +25,8 @@ from robot_rl.latent.model import LatentModelConfig
 from robot_rl.nets.actor import ResidualActor
 from robot_rl.online_run import FinetuneConfig
 from robot_rl.run import read_metrics
-from robot_rl.transfer.guide import TransferConfig
+from robot_rl.transfer.action_replay import GUIDE
+from robot_rl.transfer.guide import Guide, TransferConfig
 from robot_rl.transfer.plots import weights_over
 from robot_rl.transfer.store import load_teacher
 from robot_rl.transfer.teacher import TeacherConfig, train_teacher
@@ -104,9 +106,10 @@ def assert_same(one: Path, two: Path) -> None:
         {"action_replay": False},
         {"distill": False},
         {"residual": True, "rehearsal": 3},
+        {"residual": True, "rehearsal": 3, "trials": 1, "replay_sees": "observation"},
         {"distill": False, "action_replay": False, "initialise": True},
     ],
-    ids=["alone", "all", "uniform", "distillation", "replay", "residual", "joint"],
+    ids=["alone", "all", "uniform", "distillation", "replay", "residual", "tried", "joint"],
 )
 def test_every_arm_learns_and_acts(cfg, parts, teacher, tmp_path):
     if parts is not None:
@@ -167,6 +170,56 @@ def test_a_residual_actor_begins_with_the_action_proposed():
     generator = torch.Generator().manual_seed(0)
     assert torch.allclose(actor.sample(seen, generator)[2], torch.tanh(seen[:, -2:]))
     assert torch.allclose(actor.explore(seen, torch.zeros(7, 2)), torch.tanh(seen[:, -2:]))
+
+
+TRIED = replace(TAKEN, residual=True, rehearsal=3, trials=2, replay_sees="observation")
+
+
+def test_each_source_is_tried_in_turn_and_the_one_that_earned_most_is_kept_to():
+    guide = Guide(replace(TRIED, sources=("one", "two", "three"), teacher=MODEL), 3, 1, 6)
+    returns = {0: [1.0, 1.0], 1: [0.0, 9.0], 2: [3.0, 4.0]}
+    turns = []
+    while guide.on_trial:
+        turns.append(int(guide.picked.argmax()))
+        guide.note(returns[turns[-1]][turns.count(turns[-1]) - 1])
+    assert turns == [0, 1, 2, 0, 1, 2]
+    assert guide.picked.tolist() == [0, 1, 0]
+    guide.note(-100.0)  # the trials are over
+    assert guide.picked.tolist() == [0, 1, 0]
+    assert guide.earned.tolist() == [2, 9, 7]
+
+
+def test_where_all_sources_earn_the_same_the_weights_say_which():
+    guide = Guide(replace(TRIED, sources=("one", "two"), teacher=MODEL), 3, 1, 6)
+    for _ in range(4):
+        guide.note(0.0)
+    assert not guide.on_trial
+    assert guide.picked.tolist() == [0, 0]
+
+
+def test_a_source_on_trial_acts_whatever_the_weights_say():
+    torch.manual_seed(0)
+    guide = Guide(replace(TRIED, sources=("one", "two"), teacher=MODEL), 3, 1, 6)
+    theirs, own, obs, z = torch.randn(5, 2, 16), torch.randn(5, 6), torch.randn(5, 3), torch.zeros(5, 8)
+    for number in range(2):
+        guide.picked.copy_(guide.onehots[number])
+        expected = guide.replay.guide(obs, guide.onehots[number].expand(5, 2), z)
+        assert torch.allclose(guide.hint(theirs, own, obs, z)[:, :GUIDE], expected)
+    guide.picked.zero_()
+    best = guide.similarity.weights(theirs, own).argmax(-1)
+    assert torch.allclose(guide.hint(theirs, own, obs, z)[:, :GUIDE], guide.replay.guide(obs, guide.onehots[best], z))
+
+
+def test_trials_are_episodes_of_the_run_and_outlive_an_interruption(teacher, tmp_path):
+    tried = replace(SAC, transfer=TRIED)
+    finetune(study(tried, tmp_path / "whole", teacher, steps=60, warmup=50), quiet=True)
+    agent, _ = load_agent(tmp_path / "whole")
+    assert agent.guide.tried.tolist() == [2, 2]
+    rewards = ReplayLog(tmp_path / "whole/transitions", agent.spec).read(0, 40)["reward"].reshape(2, 2, 10)
+    assert agent.guide.earned.tolist() == pytest.approx(rewards.sum((0, 2)).tolist(), rel=1e-5)
+    finetune(study(tried, tmp_path / "parts", teacher, steps=20, warmup=50), quiet=True)
+    finetune(study(tried, tmp_path / "parts", teacher, steps=60, warmup=50, resume=True), quiet=True)
+    assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
 @pytest.mark.parametrize("cfg", [SAC, DREAMER], ids=["latent-sac", "dreamer"])
@@ -231,6 +284,8 @@ def test_what_does_not_fit_is_refused_in_words(sources, teacher, tmp_path):
         finetune(blind, quiet=True)
     with pytest.raises(ConfigError, match=r"--agent.ema is 0.9, .* Leave it at 0"):
         LatentSACConfig(ema=0.9)
+    with pytest.raises(ConfigError, match=r"trials 1 lets .*rehearsal of some 2,000 updates; they are off and 0"):
+        TransferConfig(trials=1)
     with pytest.raises(ConfigError, match="at least 2 tasks"):
         train_teacher(teach(sources[:1], tmp_path / "b"), quiet=True)
     other = write_dataset(tmp_path / "other", make_spec(), make_episodes(), origin="made").path
