@@ -8,7 +8,8 @@
 RLPD is this with layer norm in ten critics, half of each batch from logged data and several updates a
 step; it begins without pretraining. The cloning term is ours, for those who do begin from a pretrained
 policy: lambda = 2.5 / mean |Q| as in TD3+BC while it has a weight, 1 without. `bc_filter` clones only
-actions that the critics value above the policy's own (Nair et al. 2018, arXiv 1709.10089).
+actions that the critics value above the policy's own (Nair et al. 2018, arXiv 1709.10089). An actor that adds to a
+proposed action clones that one, a, instead of the logged one.
 `backup_entropy` is off, as RLPD advises for sparse rewards.
 """
 
@@ -133,11 +134,12 @@ class SAC(Agent):
         soft = self.log_alpha.exp().detach() * log_prob - q
         if cfg.bc_weight == 0:
             return soft.mean(), log_prob.detach(), {}
-        error = (mean - batch.action).square().mean(1)  # (B,)
+        cloned = self.actor.proposed(batch.obs) if isinstance(self.actor, ResidualActor) else batch.action
+        error = (mean - cloned).square().mean(1)  # (B,)
         metrics = {"actor/cloning": real_mean(error.detach(), batch.real)}
         if cfg.bc_filter:
             with torch.no_grad():
-                better = (self.critic(batch.obs, batch.action).mean(0) > q).float()
+                better = (self.critic(batch.obs, cloned).mean(0) > q).float()
             metrics["actor/cloned_share"] = real_mean(better, batch.real)
             error = error * better
         scale = 2.5 / q.detach().abs().mean().clamp_min(1e-6)

@@ -223,6 +223,10 @@ class ResidualActor(SquashedGaussianActor):
         """The deterministic action, (B, A)."""
         return torch.tanh(self._moments(obs)[0])
 
+    def proposed(self, obs: Tensor) -> Tensor:
+        """The action proposed to it, (B, A)."""
+        return torch.tanh(obs[..., -self.actions :])
+
     def _moments(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = super()._moments(obs)
         return mean + obs[..., -self.actions :], log_std

@@ -104,6 +104,16 @@ def test_what_a_policy_tried_in_a_model_is_not_cloned(*, filtered: bool) -> None
     assert td3._actor_loss(moved)[0].item() != pytest.approx(losses["td3"][0])
 
 
+def test_an_actor_that_adds_to_a_proposal_clones_it_and_not_the_logged_action() -> None:
+    sac = SAC(SACConfig(bc_weight=1.0, critics=2), SPEC, STATS, residual=True)
+    batch = unit_batch()
+    _, _, metrics = sac._actor_loss(batch)
+    added = (sac.actor(batch.obs) - torch.tanh(batch.obs[:, -SPEC.action_dim :])).square().mean()
+    assert metrics["actor/cloning"].item() == pytest.approx(added.item())
+    _, _, moved = sac._actor_loss(batch._replace(action=-batch.action))
+    assert moved["actor/cloning"].item() == pytest.approx(added.item())
+
+
 def test_td3_without_cloning_is_plain_td3() -> None:
     agent = TD3BC(TD3BCConfig(bc_weight=0.0), SPEC, STATS)
     batch = unit_batch()
