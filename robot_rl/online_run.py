@@ -203,6 +203,8 @@ class OnlineRun:
                 f"{config.algorithm} diverged: {', '.join(odd)} is not finite after {now} interactions. Lower "
                 f"--agent.lr {config.agent.lr:g}. The last checkpoint is kept."
             )
+        if isinstance(self.learner.agent, Student):
+            scalars |= self.learner.agent.earnings
         self._metrics.log(now, scalars | self.recent.scalars() | {"updates": float(self.learner.done)})
 
     def evaluate(self) -> dict[str, float]:

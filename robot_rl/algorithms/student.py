@@ -31,6 +31,8 @@ from robot_rl.spec import Spec
 from robot_rl.transfer.guide import Guide, TransferConfig
 from robot_rl.transfer.policy import Perception, StudentBehaviour, StudentPolicy
 
+EARNED = "transfer/earned "  # how a source's mean return on trial is named among the metrics
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudentConfig:
@@ -151,6 +153,11 @@ class Student(Agent):
         """Of an episode that ended, for sources on trial."""
         if self.guide is not None:
             self.guide.note(return_)
+
+    @property
+    def earnings(self) -> dict[str, float]:
+        """Mean return of each source on trial, for the log."""
+        return {} if self.guide is None else {EARNED + name: mean for name, mean in self.guide.earnings.items()}
 
     @property
     def policy(self) -> StudentPolicy:

@@ -17,6 +17,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from robot_rl.algorithms.student import EARNED
 from robot_rl.bench.cells import Cell, Plan, begin, counted, data_digest, finish, run_verb, settle
 from robot_rl.bench.jobs import robot_rl, run_jobs
 from robot_rl.bench.online_recipe import OnlineRecipe
@@ -151,7 +152,7 @@ class _Cell(Cell):
             if "teacher" in self.parts:
                 settings["transfer"] = str(_Teacher(self.config, self.recipe, self.parts["teacher"]).folder / "run")
             run_verb(["finetune", settings["algorithm"]], out, settings)
-        finish(self, out, {"weights": _weights(out)})
+        finish(self, out, {"weights": _weights(out), "earned": _earned(out)})
 
 
 def _run_all(config: OnlineBenchConfig, recipe: OnlineRecipe, missing: Sequence[_Cell]) -> None:
@@ -173,6 +174,12 @@ def _weights(run: Path) -> dict[str, list[float]]:
         ]
         for name in filter(_is_weight, rows[-1] if rows else {})
     }
+
+
+def _earned(run: Path) -> dict[str, float]:
+    """Mean return of each source on trial; empty where none was tried."""
+    told = [row for row in read_metrics(run) if any(name.startswith(EARNED) for name in row)]
+    return {name.removeprefix(EARNED): x for name, x in (told[-1] if told else {}).items() if name.startswith(EARNED)}
 
 
 def _is_weight(name: str) -> bool:

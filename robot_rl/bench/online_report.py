@@ -70,6 +70,7 @@ def _summary(recipe: OnlineRecipe, runs: Sequence[FinishedRun]) -> dict[str, Any
             f"{level:.0%}": [interactions_to(steps, curve, level) for curve in curves] for level in recipe.thresholds
         },
         "weights": _mean_weights(runs),
+        "earned_by_seed": [run.facts.get("earned", {}) for run in runs],
         "seconds": [run.seconds for run in runs],
         "processors": sorted({run.processor for run in runs}),
     }
@@ -132,7 +133,8 @@ def _markdown(recipe: OnlineRecipe, result: dict[str, Any]) -> str:
         *([f"**Partial: {runs} of {wanted} runs are finished.**", ""] if runs < wanted else []),
         recipe.about, "",
         f"{recipe.finetune.get('eval_episodes', 20)} episodes an evaluation; intervals are 95 % bootstraps over an "
-        f"arm's seeds. Data: {result['data']}. Machine: {result['machine']}.",
+        f"arm's seeds. Environment: {recipe.finetune.get('env', 'that of the data')}. Data: {result['data']}. Machine: "
+        f"{result['machine']}.",
         "",
         "| " + " | ".join(columns) + " |",
         "|" + "---|" * len(columns),
@@ -144,6 +146,15 @@ def _markdown(recipe: OnlineRecipe, result: dict[str, Any]) -> str:
         lines += [
             f"- {name}: " + ", ".join(f"{source} {first:.2f} → {last:.2f}" for source, (first, last) in weights.items())
             for name, weights in weighed.items()
+        ]
+    tried = {name: arm for name, arm in result["arms"].items() if any(arm["earned_by_seed"])}
+    if tried:
+        lines += ["", "Mean returns of the sources on trial; the first was kept to:", ""]
+        lines += [
+            f"- {name}, seed {seed}: "
+            + ", ".join(f"{source} {earned[source]:.0f}" for source in sorted(earned, key=earned.__getitem__)[::-1])
+            for name, arm in tried.items()
+            for seed, earned in zip(arm["seeds"], arm["earned_by_seed"], strict=True)
         ]
     return "\n".join(lines) + "\n"
 

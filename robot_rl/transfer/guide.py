@@ -136,6 +136,12 @@ class Guide(nn.Module):
         """Whether the sources are still being tried."""
         return bool((self.tried < self.cfg.trials).any())
 
+    @property
+    def earnings(self) -> dict[str, float]:
+        """Mean return of each source's episodes on trial; of those that had some."""
+        had = zip(self.cfg.sources, self.earned.tolist(), self.tried.tolist(), strict=True)
+        return {name: earned / tried for name, earned, tried in had if tried}
+
     def note(self, return_: float) -> None:
         """An episode ended with this return: while sources are on trial it counts for the one that acted, and the next
         one's turn comes. After the last, the one that earned most is kept to, or none where all earned the same.

@@ -12,7 +12,8 @@ from tests.transfer.conftest import write_sources
 
 MODEL = {"deter": 8, "stoch": 4, "hidden": 8, "embed": 8, "layers": [8]}
 STUDENT = {
-    "hidden": [8], "sequences": 2, "length": 4, "batch_size": 8, "model": MODEL, "transfer": {"replay_hidden": [8]},
+    "hidden": [8], "sequences": 2, "length": 4, "batch_size": 8, "model": MODEL,
+    "transfer": {"replay_hidden": [8], "residual": True, "rehearsal": 1, "trials": 1},
 }  # fmt: skip
 
 
@@ -49,7 +50,11 @@ def test_teachers_are_trained_first_and_the_sources_named_with_their_weights(tmp
     told = json.loads((tmp_path / "out/results.json").read_text())["arms"]["taught"]
     assert told["steps"] == [0, 10]
     assert set(told["weights"]) == {"up", "VirtualArm"}
-    assert "up 0." in (tmp_path / "out/results.md").read_text()
+    assert set(told["earned_by_seed"][0]) == {"up", "VirtualArm"}
+    report = (tmp_path / "out/results.md").read_text()
+    assert "up 0." in report
+    assert "- taught, seed 0: " in report
+    assert "Environment: VirtualArm-v1" in report
 
     recipe["seeds"] = [1, 0]
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
