@@ -33,8 +33,7 @@ class TransferConfig:
     floor: float = 0.1  # smallest weight of a source in the distillation, in [0, 1]
     replay_hidden: tuple[int, ...] = (256, 256)  # hidden layers of the action replay; the paper uses 750 wide ones
     replay_latent: int = 8  # width of its latent
-    replay_sees: Literal["state", "observation"] = "state"  # by what it tells where it is: the teacher's state as
-    # published, or the observation, which carries further from one task to another where it holds ways from the hand
+    replay_sees: Literal["state", "observation"] = "state"  # the teacher's, as published; observations carry further
     replay_lr: float = 3e-4  # its learning rate
     replay_every: int = 1  # updates from one of its own to the next
     sources: tyro.conf.Suppress[tuple[str, ...]] = ()  # names of the source tasks; come with --transfer
