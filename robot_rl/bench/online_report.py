@@ -105,7 +105,9 @@ def _rows(recipe: OnlineRecipe, arms: dict[str, Any]) -> list[list[str]]:
     for name, arm in arms.items():
         low, high = arm["success_interval_95"][-1]
         reached = [
-            ", ".join("never" if n is None else f"{n:,}" for n in arm["interactions_to"][f"{level:.0%}"])
+            ", ".join(
+                f"> {arm['steps'][-1]:,}" if n is None else f"{n:,}" for n in arm["interactions_to"][f"{level:.0%}"]
+            )
             for level in recipe.thresholds
         ]
         rows.append(
