@@ -68,7 +68,8 @@ def load_teacher(path: Path, *, device: str = "cpu") -> Teacher:
     try:
         if config["format_version"] != FORMAT_VERSION:
             raise CheckpointError(
-                f"{folder} has version {config['format_version']}, this program reads {FORMAT_VERSION}."
+                f"{folder} has version {config['format_version']}, this program reads {FORMAT_VERSION}. Train the "
+                f"teacher again with `robot-rl pretrain teacher`."
             )
         cfg = from_mapping(LatentModelConfig, config["teacher"], f"{folder}: teacher")
         spec, stats = Spec.from_dict(config["spec"]), statistics_from_dict(config["statistics"], folder)
