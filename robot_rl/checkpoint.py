@@ -287,4 +287,11 @@ def _point_last(folder: Path, name: str) -> None:
     link = folder / f".last.tmp-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(name)
-    link.replace(folder / "last")
+    last = folder / "last"
+    if last.is_dir() and not last.is_symlink():  # the run was copied by something that follows links
+        copied = folder / f".last.copied-{os.getpid()}"
+        last.rename(copied)
+        link.replace(last)
+        shutil.rmtree(copied)
+    else:
+        link.replace(last)

@@ -1,5 +1,6 @@
 """From the logs of two tasks to a student of a third: every part on and off, reproducible, resumable."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -305,3 +306,13 @@ def test_what_does_not_fit_is_refused_in_words(sources, teacher, tmp_path):
 @pytest.mark.parametrize("cfg", [SAC, DREAMER])
 def test_options_survive_the_way_through_a_file(cfg):
     assert from_mapping(type(cfg), to_mapping(cfg), "test") == cfg
+
+
+def test_a_run_copied_with_its_links_followed_goes_on(tmp_path):
+    finetune(study(SAC, tmp_path / "whole", None), quiet=True)
+    finetune(study(SAC, tmp_path / "parts", None, steps=20), quiet=True)
+    shutil.copytree(tmp_path / "parts", tmp_path / "copy")  # follows links: checkpoints/last is a folder then
+    assert not (tmp_path / "copy/checkpoints/last").is_symlink()
+    finetune(study(SAC, tmp_path / "copy", None, resume=True), quiet=True)
+    assert (tmp_path / "copy/checkpoints/last").is_symlink()
+    assert_same(tmp_path / "whole", tmp_path / "copy")
