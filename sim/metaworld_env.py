@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from robot_rl.errors import EnvError
 from robot_rl.spec import Array, Spec
-from sim.metaworld_spec import METAWORLD_DIM, build_spec
+from sim.metaworld_spec import FROM_HAND, METAWORLD_DIM, build_spec
 from sim.metaworld_tasks import VERSION, env_id_of
 from sim.rendering import Offscreen
 
@@ -63,8 +63,9 @@ class MetaWorldEnv(gym.Env[Array, Array]):
         self._offscreen = Offscreen(width, height, camera)
         self.render_mode = render_mode
         self.robot_spec: Spec = build_spec(env_id=env_id_of(task), rate_hz=1.0 / (self._raw.dt * action_repeat))
-        spec, shown = self.robot_spec, ("object1_pos", "object2_pos", "goal_pos")
-        self._hand, *self._others = (spec.slice_of(name) for name in ("hand_pos", *shown))
+        where = self.robot_spec.slice_of
+        self._hand = where("hand_pos")
+        self._ways = [(where(f"{name}_from_hand"), where(f"{name}_pos")) for name in FROM_HAND]
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (self.robot_spec.obs_dim,), np.float32)
         self.action_space = gym.spaces.Box(self.robot_spec.action_low, self.robot_spec.action_high)
 
@@ -103,9 +104,9 @@ class MetaWorldEnv(gym.Env[Array, Array]):
         """Meta-World's numbers and the ways from the hand, zero to what the task lacks."""
         obs = np.zeros(self.robot_spec.obs_dim, np.float32)
         obs[:METAWORLD_DIM] = raw
-        for number, other in enumerate(self._others):
+        for way, other in self._ways:
             if obs[other].any():
-                obs[METAWORLD_DIM + 3 * number :][:3] = raw[other] - raw[self._hand]
+                obs[way] = raw[other] - raw[self._hand]
         return obs
 
     def close(self) -> None:

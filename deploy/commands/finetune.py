@@ -25,7 +25,6 @@ from deploy.online.learner import LearnerConfig, is_done, learn
 from deploy.online.place import require_arm
 from deploy.teleop.device import Handheld
 from robot_rl.algorithms.registry import CONFIGS
-from robot_rl.algorithms.student import StudentConfig
 from robot_rl.checkpoint import load_agent
 from robot_rl.commands.pretrain import with_interval
 from robot_rl.config import chosen_kind, load_yaml, parse
@@ -80,12 +79,12 @@ class FinetuneCommand(LearnerConfig):
                 f"--teleop {self.teleop} is a person's: leave out --in-turns, which repeats to the last bit, and "
                 f"--intervene-share, which is the scripted expert's."
             )
-        if isinstance(self.agent, StudentConfig) and self.agent.transfer.trials and not self.in_turns:
-            raise ConfigError(
-                f"--agent.transfer.trials {self.agent.transfer.trials} counts each episode for the source that acted "
-                f"in it, which actors do not tell: give --in-turns, or leave the trials out."
-            )
         require_arm(self.socket, self.arm)
+
+    @property
+    def by_actors(self) -> bool:
+        """Not where environment and learner take turns."""
+        return not self.in_turns
 
 
 def main(argv: Sequence[str]) -> int:

@@ -23,6 +23,7 @@ from deploy.network.keys import DEFAULT_FOLDER
 from deploy.online.lead import Lead
 from deploy.online.weights import WeightExporter
 from robot_rl.algorithms.agent import Metrics
+from robot_rl.algorithms.student import StudentConfig
 from robot_rl.errors import BridgeError, ConfigError
 from robot_rl.online_run import FinetuneConfig, OnlineRun
 
@@ -47,6 +48,16 @@ class LearnerConfig(FinetuneConfig):
             raise ConfigError(f"--publish-every is {self.publish_every:g} s; it must be above 0.")
         if self.max_lead < 0:
             raise ConfigError(f"--max-lead is {self.max_lead}; it must be 0 (no limit) or more.")
+        if self.by_actors and isinstance(self.agent, StudentConfig) and self.agent.transfer.trials:
+            raise ConfigError(
+                f"--agent.transfer.trials {self.agent.transfer.trials} counts each episode for the source that acted "
+                f"in it, which actors do not tell: use `robot-rl finetune --in-turns`, or leave the trials out."
+            )
+
+    @property
+    def by_actors(self) -> bool:
+        """Whether the transitions come from actors."""
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)

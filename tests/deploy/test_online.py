@@ -24,6 +24,7 @@ from deploy.online.learner import LearnerConfig
 from deploy.online.weights import WeightExporter
 from robot_rl.algorithms.awac import AWACConfig
 from robot_rl.algorithms.iql import IQLConfig
+from robot_rl.algorithms.latent_sac import LatentSACConfig
 from robot_rl.algorithms.registry import AgentConfig, build_agent
 from robot_rl.algorithms.sac import SACConfig
 from robot_rl.algorithms.td3_bc import TD3BCConfig
@@ -35,6 +36,7 @@ from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import BundleError, ConfigError, ParityError
 from robot_rl.online_run import FinetuneConfig, OnlineRun
 from robot_rl.spec import Spec
+from robot_rl.transfer.guide import TransferConfig
 from tests.deploy.runs import transitions
 from tests.learning.made import make_episodes, make_spec
 
@@ -300,3 +302,12 @@ def wait_for(condition: Any, process: "subprocess.Popen[str]", timeout_s: float 
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.05)
+
+
+def test_trials_of_sources_are_refused_where_actors_collect(tmp_path: Path) -> None:
+    tried = TransferConfig(residual=True, rehearsal=1, trials=1)
+    with pytest.raises(ConfigError, match=r"trials 1 .*use `robot-rl finetune --in-turns`"):
+        LearnerConfig(algorithm="latent-sac", out=tmp_path / "run", agent=LatentSACConfig(transfer=tried))
+    with pytest.raises(ConfigError, match=r"trials 1 .*use `robot-rl finetune --in-turns`"):
+        FinetuneCommand(algorithm="latent-sac", out=tmp_path / "run", agent=LatentSACConfig(transfer=tried))
+    FinetuneCommand(algorithm="latent-sac", out=tmp_path / "run", agent=LatentSACConfig(transfer=tried), in_turns=True)
