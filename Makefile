@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := adroit,robosuite,metaworld,formats,ruckig,dev
+EXTRAS := adroit,robosuite,metaworld,dmc,formats,ruckig,dev
 export OMP_NUM_THREADS ?= 1
 export PYTHONWARNINGS ?= ignore::SyntaxWarning
 

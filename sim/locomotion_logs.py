@@ -33,22 +33,26 @@ from robot_rl.envs import Env, env_spec, make_env
 from robot_rl.errors import ConfigError
 from robot_rl.evaluate import ActFn, act_with, rollout
 from robot_rl.spec import Array
+from sim import dmc_tasks
 
 Quality = Literal["random", "medium-replay", "medium", "expert", "medium-expert"]
-SCORES = {  # returns of a random and an expert policy: D4RL's, which on -v5 are indicative, then our own
-    "HalfCheetah-v5": (-280.178953, 12135.0),
-    "Hopper-v5": (-20.272305, 3234.3),
-    "Walker2d-v5": (1.629008, 4592.3),
-    "Acrobot-v1": (-500.0, -80.0),
-    "CartPole-v1": (20.0, 500.0),
-}
+SCORES: dict[str, tuple[float, float]] = (
+    {  # returns of a random and an expert policy: D4RL's, which on -v5 are indicative, then our own
+        "HalfCheetah-v5": (-280.178953, 12135.0),
+        "Hopper-v5": (-20.272305, 3234.3),
+        "Walker2d-v5": (1.629008, 4592.3),
+        "Acrobot-v1": (-500.0, -80.0),
+        "CartPole-v1": (20.0, 500.0),
+    }
+    | {dmc_tasks.env_id_of(task): (0.0, dmc_tasks.BEST) for task in dmc_tasks.TASKS}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
     """Online training of the agent behind the logs."""
 
-    env: str = "HalfCheetah-v5"  # or Hopper-v5, Walker2d-v5, Acrobot-v1, CartPole-v1
+    env: str = "HalfCheetah-v5"  # or Hopper-v5, Walker2d-v5, Acrobot-v1, CartPole-v1, dmc/TASK-v1
     steps: int = 300_000  # environment steps, and about as many updates
     random_steps: int = 10_000  # steps of random actions before the first update
     noise: float = 0.1  # std of exploration noise, share of the action range; discrete: chance of a random action

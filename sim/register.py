@@ -11,7 +11,7 @@ import dataclasses
 import gymnasium as gym
 from gymnasium.envs.registration import WrapperSpec
 
-from sim.metaworld_tasks import TASKS, env_id_of
+from sim import dmc_tasks, metaworld_tasks
 
 ROBOSUITE = "sim.robosuite_env:RobosuiteEnv"
 # task: default time limit, control steps of 50 ms (callers override it with max_episode_steps)
@@ -39,8 +39,11 @@ def register_envs() -> None:
             steps,
             kwargs={"task": task, "shared": True, "reward_shaping": True},
         )
-    for task in TASKS:
-        _register(env_id_of(task), "sim.metaworld_env:MetaWorldEnv", METAWORLD_STEPS, kwargs={"task": task})
+    for task in metaworld_tasks.TASKS:
+        env_id = metaworld_tasks.env_id_of(task)
+        _register(env_id, "sim.metaworld_env:MetaWorldEnv", METAWORLD_STEPS, kwargs={"task": task})
+    for task, steps in dmc_tasks.TASKS.items():
+        _register(dmc_tasks.env_id_of(task), "sim.dmc_env:DMCEnv", steps, kwargs={"task": task})
     _register("VirtualArm-v1", "sim.virtual_arm:VirtualArm", 200)
     for task in ("Door", "Pen"):
         _register(

@@ -1,4 +1,4 @@
-"""`robot-rl locomotion`: logs of named quality for HalfCheetah, Hopper, Walker2d and two discrete tasks."""
+"""`robot-rl locomotion`: logs of named quality for bodies that walk, and two discrete tasks."""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ from robot_rl.errors import EnvError
 ROBOSUITE = [f"robosuite/{t}-v1" for t in ("Lift", "Door", "NutAssemblySquare", "PickPlaceCan")]
 ADROIT = ["AdroitHandDoor-v1", "AdroitHandPen-v1"]
 LOCOMOTION = ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5"]
-ALL = ROBOSUITE + ADROIT + LOCOMOTION
+DMC = [f"dmc/{t}-v1" for t in ("cheetah-run", "hopper-stand", "walker-walk")]
+ALL = ROBOSUITE + ADROIT + LOCOMOTION + DMC
 
 Make = Callable[[str], Env]
 
@@ -111,6 +112,7 @@ def test_making_an_environment_is_silent() -> None:
         "from robot_rl.envs import make_env\n"
         "make_env('AdroitHandDoor-v1').reset()\n"
         "make_env('robosuite/Lift-v1').reset()\n"
+        "make_env('dmc/walker-walk-v1').reset()\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""
@@ -119,7 +121,7 @@ def test_making_an_environment_is_silent() -> None:
 def test_registration_imports_no_simulator() -> None:
     script = (
         "import sys, sim.register\n"
-        "print([m for m in ('mujoco', 'robosuite', 'gymnasium_robotics', 'torch') if m in sys.modules])"
+        "print([m for m in ('mujoco', 'robosuite', 'gymnasium_robotics', 'dm_control', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
