@@ -1,6 +1,7 @@
 """The measurements run and say what they measured."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from robot_rl.algorithms.registry import CONFIGS
 from robot_rl.bench.jobs import robot_rl, run_jobs
 from robot_rl.bench.online_recipe import OnlineRecipe
-from robot_rl.bench.online_report import interactions_to
+from robot_rl.bench.online_report import interactions_to, write_results
 from robot_rl.bench.plain_awac import PlainAWAC
+from robot_rl.bench.runs import Evaluation, FinishedRun
 from robot_rl.bench.update import UpdateBenchConfig, measure
 from robot_rl.cli import main
 from robot_rl.config import from_mapping, load_yaml
@@ -19,7 +21,7 @@ from robot_rl.data.dataset import write_dataset
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Batch
 from robot_rl.envs import env_spec, make_env
-from robot_rl.errors import RobotRLError
+from robot_rl.errors import DataError, RobotRLError
 from robot_rl.evaluate import bootstrap_interval, wilson_interval
 from robot_rl.online_run import FinetuneConfig
 from robot_rl.transfer.teacher import TeacherConfig
@@ -127,3 +129,17 @@ def test_committed_online_recipes_are_read() -> None:
             assert parts.get("teacher") in {None, *recipe.teachers}
             defaults = {"agent": CONFIGS[algorithm]()}
             assert from_mapping(FinetuneConfig, settings, str(file), defaults=defaults).steps == settings["steps"]
+
+
+def test_an_online_bench_compares_returns_where_no_success_is_told(tmp_path: Path) -> None:
+    curve = tuple(Evaluation(n * 1000, 100.0 * n, None) for n in range(5))
+    runs = [FinishedRun("dmc/walker-walk-v1", "alone", 0, "plan", 60.0, curve, "a processor")]
+    recipe = OnlineRecipe(
+        name="walk", seeds=(0,), arms={"alone": {"finetune": {}}}, measure="return", thresholds=(200,)
+    )
+    arm = write_results(tmp_path, recipe, runs, "sources")["arms"]["alone"]
+    assert arm["return_by_seed"] == [[0.0, 100.0, 200.0, 300.0, 400.0]]
+    assert arm["interactions_to"] == {"200": [2000]}
+    assert "| alone | 0 | 0 | 400 | 400 | 0 | 0 | 2,000 | 1 |" in (tmp_path / "results.md").read_text()
+    with pytest.raises(DataError, match=r"tells no success\. Compare returns: `measure: return`"):
+        write_results(tmp_path, replace(recipe, measure="success"), runs, "sources")

@@ -116,8 +116,8 @@ class Student(Agent):
         loss, metrics = self.model.loss(batch, trace)
         theirs = None
         if self.guide is not None:
-            theirs = self.guide.features(batch.obs, batch.action)
-            distilled, more = self._distil(self.guide, batch, trace.state, theirs)
+            theirs, surprise = self.guide.watch(batch)
+            distilled, more = self._distil(self.guide, batch, trace.state, theirs, surprise)
             loss = loss + distilled
             metrics |= more
         descend(self.optimisers["model"], loss, clip=self.cfg.model.clip)
@@ -198,13 +198,15 @@ class Student(Agent):
         parameters = list(self.model.parameters())
         if self.guide is not None:
             similarity = self.guide.similarity
-            parameters += list((similarity.project if similarity.uniform else similarity).parameters())
+            parameters += list((similarity.project if similarity.kind == "uniform" else similarity).parameters())
         return parameters
 
-    def _distil(self, guide: Guide, seen: Sequences, states: Tensor, theirs: Tensor) -> tuple[Tensor, Metrics]:
+    def _distil(
+        self, guide: Guide, seen: Sequences, states: Tensor, theirs: Tensor, surprise: Tensor | None
+    ) -> tuple[Tensor, Metrics]:
         own = states if guide.cfg.distill else states.detach()
         there = torch.cat([torch.ones_like(seen.valid[:1]), seen.valid])
-        loss, weights = guide.similarity.loss(theirs, own, there)
+        loss, weights = guide.similarity.loss(theirs, own, there, surprise)
         named = {f"transfer/w {name}": w for name, w in zip(guide.cfg.sources, weights, strict=True)}
         return guide.cfg.distill_weight * loss, {"transfer/distillation": loss.detach()} | named
 

@@ -29,10 +29,11 @@ from robot_rl.run import read_metrics
 from robot_rl.transfer.plots import WEIGHT
 
 DESCRIPTION = """Fine-tune every arm of a recipe with every seed, each from its own pretraining, and write
-OUT/runs.parquet (a row an evaluation), OUT/results.json, OUT/results.md and OUT/results.png: success over
-interactions, the deepest fall below the starting point, and the interactions to each threshold (the first of three
-evaluations in a row at or above it; censored where there is none). Interrupted, it goes on with what is missing;
-with `--known FILE` also on another machine, from a runs.parquet. `--report-only` tabulates what is there."""
+OUT/runs.parquet (a row an evaluation), OUT/results.json, OUT/results.md and OUT/results.png: success (the return, where
+the recipe says so) over interactions, the deepest fall below the starting point, and the interactions to each threshold
+(the first of three evaluations in a row at or above it; censored where there is none). Interrupted, it goes on with
+what is missing; with `--known FILE` also on another machine, from a runs.parquet. `--report-only` tabulates what is
+there."""
 
 
 @dataclass(frozen=True, kw_only=True)

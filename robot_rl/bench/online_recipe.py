@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,5 +17,8 @@ class OnlineRecipe:
     teachers: dict[str, dict[str, Any]] = field(default_factory=dict[str, Any])  # name -> keys of `pretrain teacher`
     pretrain: dict[str, Any] = field(default_factory=dict[str, Any])  # for every arm that pretrains
     finetune: dict[str, Any] = field(default_factory=dict[str, Any])  # for every arm
-    thresholds: tuple[float, ...] = (0.8, 0.9)  # of success
+    measure: Literal["success", "return"] = (
+        "success"  # what is compared; for environments that tell no success, the return
+    )
+    thresholds: tuple[float, ...] = (0.8, 0.9)  # of what is compared
     about: str = ""  # what was decided before, on which seeds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from rich.table import Table
 
 from robot_rl.bench.machine import machine
 from robot_rl.bench.online_recipe import OnlineRecipe
-from robot_rl.bench.runs import FinishedRun
+from robot_rl.bench.runs import Evaluation, FinishedRun
 from robot_rl.config import to_mapping
+from robot_rl.errors import DataError
 from robot_rl.evaluate import bootstrap_interval
 
 mpl.use("Agg")
@@ -52,28 +54,51 @@ def table(recipe: OnlineRecipe, arms: dict[str, Any]) -> Table:
 def _summary(recipe: OnlineRecipe, runs: Sequence[FinishedRun]) -> dict[str, Any]:
     """Of an arm's finished runs."""
     steps = [point.interactions for point in runs[0].curve]
-    curves = [[float(point.success or 0.0) for point in run.curve] for run in runs]
+    curves = [[_measured(recipe, run, point) for point in run.curve] for run in runs]
+    what = recipe.measure
     table = np.asarray(curves)  # (seeds, evaluations)
     mean = table.mean(0)
     return {
         "seeds": [run.seed for run in runs],
         "steps": steps,
-        "success_by_seed": table.tolist(),
-        "success": mean.tolist(),
-        "success_interval_95": [bootstrap_interval(column) for column in table.T],
+        f"{what}_by_seed": table.tolist(),
+        what: mean.tolist(),
+        f"{what}_interval_95": [bootstrap_interval(column) for column in table.T],
         "start": float(mean[0]),
         "end": float(mean[-1]),
         "best": float(mean.max()),
         "deepest_fall_of_the_mean": float(max(0.0, mean[0] - mean.min())),
         "deepest_fall_by_seed": np.maximum(0.0, table[:, 0] - table.min(1)).tolist(),
         "interactions_to": {
-            f"{level:.0%}": [interactions_to(steps, curve, level) for curve in curves] for level in recipe.thresholds
+            _told(recipe, level, 0): [interactions_to(steps, curve, level) for curve in curves]
+            for level in recipe.thresholds
         },
         "weights": _mean_weights(runs),
         "earned_by_seed": [run.facts.get("earned", {}) for run in runs],
         "seconds": [run.seconds for run in runs],
         "processors": sorted({run.processor for run in runs}),
     }
+
+
+def _measured(recipe: OnlineRecipe, run: FinishedRun, point: Evaluation) -> float:
+    """What is compared.
+
+    Raises:
+        DataError: If that is a success of which the environment tells nothing.
+    """
+    if recipe.measure == "return":
+        return point.return_
+    if point.success is None:
+        raise DataError(
+            f"{run.arm}, seed {run.seed}: the environment tells no success. Compare returns: "
+            f"`measure: return` in the recipe, with thresholds to suit."
+        )
+    return point.success
+
+
+def _told(recipe: OnlineRecipe, value: float, digits: int = 1) -> str:
+    """A success in per cent, a return as it is."""
+    return f"{value:.{digits}%}" if recipe.measure == "success" else f"{value:,.0f}"
 
 
 def _mean_weights(runs: Sequence[FinishedRun]) -> dict[str, list[float]]:
@@ -96,17 +121,19 @@ def interactions_to(steps: Sequence[int], curve: Sequence[float], level: float) 
 def _columns(recipe: OnlineRecipe) -> list[str]:
     return [
         "arm", "seeds", "start", "end", "best mean", "deepest fall of the mean", "of a seed",
-        *(f"interactions to {level:.0%}, by seed" for level in recipe.thresholds), "minutes",
+        *(f"interactions to {_told(recipe, level, 0)}, by seed" for level in recipe.thresholds), "minutes",
     ]  # fmt: skip
 
 
 def _rows(recipe: OnlineRecipe, arms: dict[str, Any]) -> list[list[str]]:
     rows: list[list[str]] = []
+    show = partial(_told, recipe)
     for name, arm in arms.items():
-        low, high = arm["success_interval_95"][-1]
+        low, high = arm[f"{recipe.measure}_interval_95"][-1]
         reached = [
             ", ".join(
-                f"> {arm['steps'][-1]:,}" if n is None else f"{n:,}" for n in arm["interactions_to"][f"{level:.0%}"]
+                f"> {arm['steps'][-1]:,}" if n is None else f"{n:,}"
+                for n in arm["interactions_to"][_told(recipe, level, 0)]
             )
             for level in recipe.thresholds
         ]
@@ -114,11 +141,11 @@ def _rows(recipe: OnlineRecipe, arms: dict[str, Any]) -> list[list[str]]:
             [
                 name,
                 ", ".join(map(str, arm["seeds"])),
-                f"{arm['start']:.1%}",
-                f"{arm['end']:.1%}" + (f" [{low:.1%}, {high:.1%}]" if len(arm["seeds"]) > 1 else ""),
-                f"{arm['best']:.1%}",
-                f"{arm['deepest_fall_of_the_mean']:.1%}",
-                f"{max(arm['deepest_fall_by_seed']):.1%}",
+                show(arm["start"]),
+                show(arm["end"]) + (f" [{show(low)}, {show(high)}]" if len(arm["seeds"]) > 1 else ""),
+                show(arm["best"]),
+                show(arm["deepest_fall_of_the_mean"]),
+                show(max(arm["deepest_fall_by_seed"])),
                 *reached,
                 f"{np.mean(arm['seconds']) / 60:.0f}",
             ]
@@ -164,12 +191,13 @@ def _markdown(recipe: OnlineRecipe, result: dict[str, Any]) -> str:
 def _plot(recipe: OnlineRecipe, arms: dict[str, Any], target: Path) -> None:
     figure, axis = plt.subplots(figsize=(7, 4.2))
     for name, arm in arms.items():
-        band = np.asarray(arm["success_interval_95"])
-        (drawn,) = axis.plot(arm["steps"], arm["success"], marker=".", label=name)
+        band = np.asarray(arm[f"{recipe.measure}_interval_95"])
+        (drawn,) = axis.plot(arm["steps"], arm[recipe.measure], marker=".", label=name)
         axis.fill_between(arm["steps"], band[:, 0], band[:, 1], alpha=0.15, color=drawn.get_color(), linewidth=0)
     axis.set_xlabel("interactions")
-    axis.set_ylabel("success")
-    axis.set_ylim(0, 1)
+    axis.set_ylabel(recipe.measure)
+    if recipe.measure == "success":
+        axis.set_ylim(0, 1)
     axis.set_title(recipe.name, fontsize=10)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)

@@ -10,10 +10,12 @@ import tyro
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robot_rl.data.sequences import Sequences
 from robot_rl.errors import ConfigError
-from robot_rl.latent.model import LatentModel, LatentModelConfig
+from robot_rl.latent.model import LatentModel, LatentModelConfig, symlog
+from robot_rl.latent.rssm import Trace
 from robot_rl.transfer.action_replay import CLIP, GUIDE, ActionReplay
-from robot_rl.transfer.similarity import Similarity
+from robot_rl.transfer.similarity import Kind, Similarity
 
 REPLAYED = 256  # steps of the sources in each batch of the action replay
 
@@ -22,7 +24,7 @@ REPLAYED = 256  # steps of the sources in each batch of the action replay
 class TransferConfig:
     """What is taken from a teacher (`--transfer RUN`); each part can be switched off."""
 
-    similarity: Literal["learned", "uniform"] = "learned"  # weights of the sources; uniform selects nothing
+    similarity: Kind = "learned"  # weights: as published, by whose model predicts what is seen, or all the same
     distill: bool = True  # draw the student's states towards the sources'
     action_replay: bool = True  # let the most similar source's actions inform the actor
     residual: bool = False  # the actor adds to the replayed action, and so begins with it
@@ -90,9 +92,7 @@ class Guide(nn.Module):
         self.cfg = cfg
         self.teacher = LatentModel(cfg.teacher, observations, actions, count).requires_grad_(False)
         self.register_buffer("onehots", torch.eye(count))
-        self.similarity = Similarity(
-            self.teacher.width, student, count, uniform=cfg.similarity == "uniform", floor=cfg.floor
-        )
+        self.similarity = Similarity(self.teacher.width, student, count, kind=cfg.similarity, floor=cfg.floor)
         self.observations, self.actions = observations, actions
         seen = student if cfg.replay_sees == "state" else observations
         self.replay = ActionReplay(seen, actions, count, cfg.replay_hidden, cfg.replay_latent)
@@ -111,11 +111,30 @@ class Guide(nn.Module):
     @torch.no_grad()
     def features(self, obs: Tensor, actions: Tensor) -> Tensor:
         """The teacher's states with each task, without chance, (T, B, S), (T-1, B, A) -> (T, B, K, F')."""
-        count, rows = len(self.onehots), obs.shape[1]
-        context = self.onehots.repeat(rows, 1)  # (B K, K)
-        many_obs, many_actions = obs.repeat_interleave(count, 1), actions.repeat_interleave(count, 1)
-        state = self.teacher.observe(many_obs, many_actions, context, None).state
-        return state.view(len(obs), rows, count, -1)
+        return self._by_source(self._observe(obs, actions).state, len(obs))
+
+    @torch.no_grad()
+    def watch(self, seen: Sequences) -> tuple[Tensor, Tensor | None]:
+        """The teacher's states with each task, and how wrong it was about what came.
+
+        Args:
+            seen: T - 1 transitions of B pieces, scaled.
+
+        Returns:
+            States (T, B, K, F'); for "predicted" weights also the error, (T, B, K): the negative log-likelihood, up to
+            a constant, of each observation before it was seen and of the reward that came with it, in nats.
+        """
+        trace, count = self._observe(seen.obs, seen.action), len(seen.obs)
+        states = self._by_source(trace.state, count)
+        if self.cfg.similarity != "predicted":
+            return states, None
+        expected = torch.cat([trace.state[..., : self.teacher.cfg.deter], trace.prior.mean], -1)
+        many = seen.obs.repeat_interleave(len(self.onehots), 1)
+        error = 0.5 * (self.teacher.decoder(expected) - many).square().sum(-1)
+        told = self.teacher.reward(trace.state[1:]).squeeze(-1)
+        came = symlog(seen.reward).repeat_interleave(len(self.onehots), 1)
+        error[1:] += 0.5 * (told - came).square()
+        return states, self._by_source(error, count)
 
     def follow(self, states: Tensor, action: Tensor, obs: Tensor) -> Tensor:
         """The teacher's states after another step, (B, K, F'), (B, A), (B, S) -> (B, K, F')."""
@@ -187,6 +206,17 @@ class Guide(nn.Module):
         with torch.no_grad():
             seen = self._replayed(self.steps.state[rows], self.steps.obs[rows])
         return self.replay.loss(seen, self.steps.source[rows], self.steps.action[rows], generator)
+
+    def _observe(self, obs: Tensor, actions: Tensor) -> Trace:
+        """The teacher with each task goes through sequences, those of a piece side by side, (T, B K, ...)."""
+        count, rows = len(self.onehots), obs.shape[1]
+        context = self.onehots.repeat(rows, 1)  # (B K, K)
+        many_obs, many_actions = obs.repeat_interleave(count, 1), actions.repeat_interleave(count, 1)
+        return self.teacher.observe(many_obs, many_actions, context, None)
+
+    def _by_source(self, x: Tensor, length: int) -> Tensor:
+        """(T, B K, ...) -> (T, B, K, ...)."""
+        return x.view(length, -1, len(self.onehots), *x.shape[2:])
 
     def _replayed(self, state: Tensor, obs: Tensor) -> Tensor:
         """What the action replay sees of a source, (..., F'), (..., S)."""

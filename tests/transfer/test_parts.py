@@ -11,7 +11,7 @@ from robot_rl.transfer.similarity import Similarity
 
 
 def test_distillation_by_hand():
-    similarity = Similarity(1, 1, 2, uniform=False, floor=0.1)
+    similarity = Similarity(1, 1, 2, kind="learned", floor=0.1)
     with torch.no_grad():
         similarity.project.weight.fill_(2.0)
         similarity.project.bias.fill_(0.0)
@@ -30,7 +30,7 @@ def test_distillation_by_hand():
 
 
 def test_uniform_weights_select_nothing():
-    similarity = Similarity(3, 2, 4, uniform=True, floor=0.1)
+    similarity = Similarity(3, 2, 4, kind="uniform", floor=0.1)
     assert torch.equal(similarity.weights(torch.randn(5, 4, 3), torch.randn(5, 2)), torch.full((5, 4), 0.25))
 
 
@@ -40,7 +40,7 @@ def test_the_source_that_the_student_resembles_gets_the_largest_weight():
     A linear score tells sources apart by where their states lie, as a teacher that knows its task's states do.
     """
     torch.manual_seed(0)
-    similarity = Similarity(6, 6, 3, uniform=False, floor=0.1)
+    similarity = Similarity(6, 6, 3, kind="learned", floor=0.1)
     turn = torch.linalg.qr(torch.randn(6, 6))[0]
     optimiser = torch.optim.Adam(similarity.parameters(), 1e-2)
     first, where = None, 2.0 * torch.eye(3, 6)
@@ -56,8 +56,40 @@ def test_the_source_that_the_student_resembles_gets_the_largest_weight():
     assert float(mean[0]) > 0.5 > float(first[0])
 
 
+def test_predicted_weights_follow_whose_model_explains_what_is_seen():
+    """The first source's states are the easiest to imitate; the second's model is the one that is right."""
+    torch.manual_seed(0)
+    where = 2.0 * torch.eye(2, 6)
+    surprise = torch.tensor([3.0, 0.5]).expand(4, 16, 2)
+    found = {}
+    for kind in ("learned", "predicted"):
+        similarity = Similarity(6, 6, 2, kind=kind, floor=0.1)
+        optimiser = torch.optim.Adam(similarity.parameters(), 1e-2)
+        for _ in range(300):
+            own = torch.randn(4, 16, 6)
+            theirs = torch.stack([own, torch.randn(4, 16, 6)], 2) + where
+            told = surprise if kind == "predicted" else None
+            loss, found[kind] = similarity.loss(theirs, own, torch.ones(4, 16), told)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    assert found["learned"].argmax() == 0
+    assert float(found["predicted"][1]) == pytest.approx(1 / (1 + math.exp(-2.5)), abs=0.1)
+
+
+def test_predicted_weights_are_not_bent_by_the_distillation():
+    torch.manual_seed(0)
+    similarity = Similarity(3, 2, 2, kind="predicted", floor=0.0)
+    theirs, own = torch.randn(2, 3, 2, 3), torch.randn(2, 3, 2)
+    agreed = -similarity.weights(theirs, own).detach().log()  # the target is what they are already
+    loss, _ = similarity.loss(theirs, own, torch.ones(2, 3), agreed)
+    loss.backward()
+    assert similarity.score.weight.grad.abs().max() < 1e-6
+    assert similarity.project.weight.grad.abs().max() > 0.01
+
+
 def test_states_that_are_not_there_count_for_nothing():
-    similarity = Similarity(2, 2, 2, uniform=False, floor=0.1)
+    similarity = Similarity(2, 2, 2, kind="learned", floor=0.1)
     theirs, own, there = torch.randn(3, 2, 2, 2), torch.randn(3, 2, 2), torch.ones(3, 2)
     there[2, 1] = 0
     loss, mean = similarity.loss(theirs, own, there)

@@ -22,7 +22,7 @@ from robot_rl.data.stats import observation_stats
 from robot_rl.errors import CheckpointError, ConfigError, SpecMismatch
 from robot_rl.evaluate import act_with
 from robot_rl.finetune import finetune
-from robot_rl.latent.model import LatentModelConfig
+from robot_rl.latent.model import LatentModelConfig, symlog
 from robot_rl.nets.actor import ResidualActor
 from robot_rl.online_run import FinetuneConfig
 from robot_rl.run import read_metrics
@@ -104,13 +104,14 @@ def assert_same(one: Path, two: Path) -> None:
         None,
         {},
         {"similarity": "uniform"},
+        {"similarity": "predicted"},
         {"action_replay": False},
         {"distill": False},
         {"residual": True, "rehearsal": 3},
         {"residual": True, "rehearsal": 3, "trials": 1, "replay_sees": "observation"},
         {"distill": False, "action_replay": False, "initialise": True},
     ],
-    ids=["alone", "all", "uniform", "distillation", "replay", "residual", "tried", "joint"],
+    ids=["alone", "all", "uniform", "predicted", "distillation", "replay", "residual", "tried", "joint"],
 )
 def test_every_arm_learns_and_acts(cfg, parts, teacher, tmp_path):
     if parts is not None:
@@ -209,6 +210,25 @@ def test_a_source_on_trial_acts_whatever_the_weights_say():
     guide.picked.zero_()
     best = guide.similarity.weights(theirs, own).argmax(-1)
     assert torch.allclose(guide.hint(theirs, own, obs, z)[:, :GUIDE], guide.replay.guide(obs, guide.onehots[best], z))
+
+
+def test_a_teachers_error_is_that_of_what_it_expected():
+    """Step by step, by the parts that imagine, against the pass over whole sequences."""
+    torch.manual_seed(0)
+    guide = Guide(replace(TAKEN, similarity="predicted", sources=("one", "two"), teacher=MODEL), 3, 1, 6)
+    obs, action, reward = torch.randn(4, 2, 3), torch.randn(3, 2, 1), torch.randn(3, 2)
+    seen = Sequences(obs=obs, action=action, reward=reward, mask=torch.ones(3, 2), valid=torch.ones(3, 2))
+    states, error = guide.watch(seen)
+    assert torch.equal(states, guide.features(obs, action))
+    assert error.shape == (4, 2, 2)
+    for step in range(1, 4):
+        expected = guide.expect(states[step - 1], action[step - 1], torch.zeros(2, 2, MODEL.stoch))
+        missed = 0.5 * (guide.teacher.decoder(expected) - obs[step].unsqueeze(1)).square().sum(-1)
+        told = guide.teacher.reward(states[step]).squeeze(-1)
+        missed += 0.5 * (told - symlog(reward[step - 1]).unsqueeze(1)).square()
+        assert torch.allclose(error[step], missed, atol=1e-5)
+    assert guide.watch(seen)[1] is not None
+    assert Guide(replace(guide.cfg, similarity="learned"), 3, 1, 6).watch(seen)[1] is None
 
 
 def test_trials_are_episodes_of_the_run_and_outlive_an_interruption(teacher, tmp_path):
