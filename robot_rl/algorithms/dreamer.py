@@ -26,7 +26,7 @@ from robot_rl.data.sequences import Sequences
 from robot_rl.data.stats import ObservationStats
 from robot_rl.latent.codec import elu_mlp
 from robot_rl.latent.model import symexp
-from robot_rl.nets.actor import ResidualActor, SquashedGaussianActor
+from robot_rl.nets.actor import FIRST_STD, ResidualActor, SquashedGaussianActor
 from robot_rl.spec import Spec
 
 
@@ -41,7 +41,7 @@ class DreamerConfig(StudentConfig):
     lr: float = 8e-5  # learning rate of actor and critic
     hidden: tuple[int, ...] = (256, 256)  # hidden layers of actor and critic
     target_every: int = 100  # updates between copies of the critic
-    first_std: float = 1.0  # of the policy before training, ahead of tanh
+    first_std: float = FIRST_STD  # of the policy before training, ahead of tanh
     clip: float = 100.0  # largest gradient norm of actor and critic
 
 

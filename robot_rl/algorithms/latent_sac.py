@@ -82,11 +82,15 @@ class LatentSAC(Student):
         there = torch.nonzero(seen.valid.flatten() > 0).squeeze(1)
         order = there[torch.randperm(len(there), generator=self.generator, device=self.device)]
         whole = max(1, len(order) // self.cfg.batch_size)  # pieces at an episode's end leave a rest
-        self.sac.cfg, self.sac.updates, self.sac.actor_frozen = self.cfg, self.updates, self.actor_frozen
+        hold = 1.0 if self.guide is None else self.guide.hold
+        self.sac.cfg = replace(self.cfg, bc_weight=self.cfg.bc_weight * hold)
+        self.sac.updates, self.sac.actor_frozen = self.updates, self.actor_frozen
         metrics: Metrics = {}
         for number in range(whole):
             part = order[number * self.cfg.batch_size : (number + 1) * self.cfg.batch_size]
             metrics = self.sac.learn(Batch(*(column[part] for column in rows)))
+        if self.cfg.transfer.trials:
+            metrics["transfer/hold"] = torch.tensor(hold)
         return metrics
 
     @property

@@ -25,7 +25,7 @@ from robot_rl.algorithms.steps import adam, descend, frozen_copy, polyak, real_m
 from robot_rl.data.replay import Batch
 from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import ConfigError
-from robot_rl.nets.actor import ResidualActor, SquashedGaussianActor
+from robot_rl.nets.actor import FIRST_STD, ResidualActor, SquashedGaussianActor
 from robot_rl.nets.ensemble import EnsembleCritic, PartialCritic
 from robot_rl.spec import Spec
 
@@ -46,7 +46,7 @@ class SACConfig:
     q_max: float | None = None  # clamp targets from above, such as 0 where rewards are -1 and 0
     alpha: float = 0.1  # entropy temperature at the start
     target_entropy: float | None = None  # default minus half the number of actions
-    first_std: float = 1.0  # of the policy before training, ahead of tanh
+    first_std: float = FIRST_STD  # of the policy before training, ahead of tanh
     actor_every: int = 1  # critic updates per actor update
     bc_weight: float = 0.0  # weight of the cloning term
     bc_filter: bool = False  # clone only where the critics prefer the logged action

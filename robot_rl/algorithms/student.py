@@ -26,7 +26,7 @@ from robot_rl.data.sequences import Sequences
 from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import CheckpointError, ConfigError
 from robot_rl.latent.model import LatentModel, LatentModelConfig
-from robot_rl.nets.actor import SquashedGaussianActor
+from robot_rl.nets.actor import FIRST_STD, SquashedGaussianActor
 from robot_rl.spec import Spec
 from robot_rl.transfer.guide import Guide, TransferConfig
 from robot_rl.transfer.policy import Perception, StudentBehaviour, StudentPolicy
@@ -150,9 +150,13 @@ class Student(Agent):
             self._replay_step()
 
     def note(self, return_: float) -> None:
-        """Of an episode that ended, for sources on trial."""
-        if self.guide is not None:
-            self.guide.note(return_)
+        """Of an episode that ended, for the trials; if none is kept to, the actor explores as without a teacher."""
+        if self.guide is None:
+            return
+        on_trial = self.guide.on_trial
+        self.guide.note(return_)
+        if on_trial and not self.guide.on_trial and bool(self.guide.silent):
+            self._acting_net.explore_by(FIRST_STD)
 
     @property
     def earnings(self) -> dict[str, float]:

@@ -15,6 +15,7 @@ from robot_rl.errors import ConfigError
 from robot_rl.nets.mlp import mlp
 from robot_rl.spec import Spec
 
+FIRST_STD = 1.0  # exploration of an actor before training, ahead of tanh
 ADOPTED_STD = 0.1  # exploration of an actor whose mean another learner trained, of the action's half range
 
 
@@ -54,10 +55,10 @@ class Actor(nn.Module, ABC):
         with torch.no_grad():
             for own, given in zip(mine, theirs, strict=True):
                 own.copy_(given)
-            self._explore_by(ADOPTED_STD)
+            self.explore_by(ADOPTED_STD)
 
-    def _explore_by(self, std: float) -> None:
-        """Give a stochastic actor this standard deviation in every state."""
+    def explore_by(self, std: float) -> None:
+        """Give a stochastic actor this standard deviation in every state; others have none."""
 
 
 class DeterministicActor(Actor):
@@ -140,7 +141,7 @@ class GaussianActor(Actor):
         """A clipped draw from the policy, (B, A)."""
         return (self.mean(obs) + self.std() * noise).clamp(-1.0, 1.0)
 
-    def _explore_by(self, std: float) -> None:
+    def explore_by(self, std: float) -> None:
         self.log_std.fill_(math.log(std))
 
     def sample(self, mean: Tensor, generator: torch.Generator) -> Tensor:
@@ -173,13 +174,13 @@ class SquashedGaussianActor(Actor):
         hidden: Sequence[int],
         *,
         log_std: tuple[float, float] = (-5.0, 2.0),
-        first_std: float = 1.0,
+        first_std: float = FIRST_STD,
     ) -> None:
         super().__init__()
         self.net = mlp(obs_dim, hidden, action_dim)
         self.log_std = nn.Linear(hidden[-1], action_dim)
         self.bounds = log_std
-        self._explore_by(first_std)
+        self.explore_by(first_std)
 
     def forward(self, obs: Tensor) -> Tensor:
         """The deterministic action tanh(f(s)), (B, A)."""
@@ -199,7 +200,7 @@ class SquashedGaussianActor(Actor):
         log_slope = 2 * (math.log(2) - u - nn.functional.softplus(-2 * u))  # log(1 - tanh(u)^2)
         return torch.tanh(u), (log_normal - log_slope).sum(-1), torch.tanh(mean)
 
-    def _explore_by(self, std: float) -> None:
+    def explore_by(self, std: float) -> None:
         nn.init.zeros_(self.log_std.weight)
         nn.init.constant_(self.log_std.bias, math.log(std))
 
@@ -215,7 +216,7 @@ class ResidualActor(SquashedGaussianActor):
     al. 2018, arXiv 1812.06298).
     """
 
-    def __init__(self, obs_dim: int, action_dim: int, hidden: Sequence[int], *, first_std: float = 1.0) -> None:
+    def __init__(self, obs_dim: int, action_dim: int, hidden: Sequence[int], *, first_std: float = FIRST_STD) -> None:
         super().__init__(obs_dim, action_dim, hidden, first_std=first_std)
         self.actions = action_dim
 

@@ -17,6 +17,8 @@ from robot_rl.latent.rssm import Trace
 from robot_rl.transfer.action_replay import CLIP, GUIDE, ActionReplay
 from robot_rl.transfer.similarity import Kind, Similarity
 
+NO_SOURCE = "no source"
+RECENT = 0.1  # share of the latest episode in the mean return of recent ones
 REPLAYED = 256  # steps of the sources in each batch of the action replay
 
 
@@ -29,7 +31,7 @@ class TransferConfig:
     action_replay: bool = True  # let the most similar source's actions inform the actor
     residual: bool = False  # the actor adds to the replayed action, and so begins with it
     rehearsal: int = 0  # updates of the action replay ahead of the first interaction
-    trials: int = 0  # episodes for which each source's replayed action is tried; the one that paid most is kept to
+    trials: int = 0  # episodes for which each source's replayed action, and none, is tried; the best is kept to
     initialise: bool = False  # begin with the teacher's model itself, as a jointly trained model would
     distill_weight: float = 1.0  # of the distillation against the model's own loss
     floor: float = 0.1  # smallest weight of a source in the distillation, in [0, 1]
@@ -72,7 +74,8 @@ class SourceSteps(NamedTuple):
 class Guide(nn.Module):
     """A frozen teacher with K tasks, the similarity weights and the action replay.
 
-    Whose actions are replayed is said by the weights, until sources were tried (`note`): then by what they earned.
+    Whose actions are replayed is said by the weights, until sources were tried (`note`): then by what they earned. No
+    source at all is tried as well, as number K: then nothing is proposed.
 
     Args:
         cfg: Parts and sizes.
@@ -83,8 +86,10 @@ class Guide(nn.Module):
 
     onehots: Tensor
     picked: Tensor  # (K,), one-hot of the source whose actions are replayed; zeros where the weights say which
-    tried: Tensor  # (K,), episodes in which it acted on trial
-    earned: Tensor  # (K,), sum of their returns
+    silent: Tensor  # (), 1 where nothing is proposed
+    tried: Tensor  # (K + 1,), episodes in which each acted on trial
+    earned: Tensor  # (K + 1,), sum of their returns
+    recent: Tensor  # (), mean return of the latest episodes after the trials
 
     def __init__(self, cfg: TransferConfig, observations: int, actions: int, student: int) -> None:
         super().__init__()
@@ -97,8 +102,10 @@ class Guide(nn.Module):
         seen = student if cfg.replay_sees == "state" else observations
         self.replay = ActionReplay(seen, actions, count, cfg.replay_hidden, cfg.replay_latent)
         self.register_buffer("picked", self.onehots[0].clone() if cfg.trials else torch.zeros(count))
-        self.register_buffer("tried", torch.zeros(count))
-        self.register_buffer("earned", torch.zeros(count))
+        self.register_buffer("silent", torch.zeros(()))
+        self.register_buffer("tried", torch.zeros(count + 1))
+        self.register_buffer("earned", torch.zeros(count + 1))
+        self.register_buffer("recent", torch.zeros(()))
         self.steps: SourceSteps | None = None  # what the action replay learns from; not part of a checkpoint
 
     @property
@@ -156,24 +163,55 @@ class Guide(nn.Module):
 
     @property
     def earnings(self) -> dict[str, float]:
-        """Mean return of each source's episodes on trial; of those that had some."""
-        had = zip(self.cfg.sources, self.earned.tolist(), self.tried.tolist(), strict=True)
+        """Mean return of each source's episodes on trial, and of those without; of those that had some."""
+        names = (*self.cfg.sources, NO_SOURCE)
+        had = zip(names, self.earned.tolist(), self.tried.tolist(), strict=True)
         return {name: earned / tried for name, earned, tried in had if tried}
+
+    @property
+    def hold(self) -> float:
+        """How much of the cloning weight holds the actor near what is proposed, in [0, 1].
+
+        1 until the policy earns more than its source did on trial, 0 once that is twice as much above what was earned
+        without a source; 0 as well where nothing is proposed.
+        """
+        if bool(self.silent):
+            return 0.0
+        if not self.cfg.trials or self.on_trial or not bool(self.picked.any()):
+            return 1.0
+        means = self.earned / self.tried
+        alone, source = float(means[-1]), float((means[:-1] * self.picked).sum())
+        if source <= alone:
+            return 1.0
+        return min(1.0, max(0.0, 2.0 - (float(self.recent) - alone) / (source - alone)))
 
     def note(self, return_: float) -> None:
         """An episode ended with this return: while sources are on trial it counts for the one that acted, and the next
-        one's turn comes. After the last, the one that earned most is kept to, or none where all earned the same.
+        one's turn comes. After the last, the one that earned most is kept to; the weights choose where all earned the
+        same.
         """
         if not self.on_trial:
+            self.recent.lerp_(self.recent.new_tensor(return_), RECENT)
             return
-        self.tried += self.picked
-        self.earned += return_ * self.picked
+        acted = self.tried.argmin()
+        self.tried[acted] += 1
+        self.earned[acted] += return_
         if self.on_trial:
-            self.picked.copy_(self.onehots[self.tried.argmin()])
+            self._let_act(int(self.tried.argmin()))
         elif self.earned.amax() > self.earned.amin():
-            self.picked.copy_(self.onehots[self.earned.argmax()])
+            best = int(self.earned.argmax())
+            self._let_act(best)
+            self.recent.copy_(self.earned[best] / self.tried[best])
         else:
             self.picked.zero_()
+            self.silent.zero_()
+
+    def _let_act(self, number: int) -> None:
+        """A source, or none: K."""
+        self.silent.fill_(float(number == len(self.onehots)))
+        self.picked.zero_()
+        if number < len(self.onehots):
+            self.picked[number] = 1.0
 
     def hint(self, theirs: Tensor, own: Tensor, obs: Tensor, z: Tensor) -> Tensor:
         """What the actor sees beside its state: g of the most similar source, or of the one that paid most.
@@ -187,7 +225,8 @@ class Guide(nn.Module):
         best = self.similarity.weights(theirs, own).argmax(-1)  # (...,)
         chosen = torch.where(self.picked.sum() > 0, self.picked, F.one_hot(best, len(self.onehots)).to(own.dtype))
         guide = self.replay.guide(self._replayed((theirs * chosen.unsqueeze(-1)).sum(-2), obs), chosen, z)
-        return torch.cat([guide, self.replay.proposal(guide)], -1) if self.cfg.residual else guide
+        shown = torch.cat([guide, self.replay.proposal(guide)], -1) if self.cfg.residual else guide
+        return shown * (1.0 - self.silent)
 
     def draw_z(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """z for states (..., F), drawn and clipped."""

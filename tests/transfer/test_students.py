@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from robot_rl.algorithms.dreamer import Dreamer, DreamerConfig
-from robot_rl.algorithms.latent_sac import LatentSACConfig
+from robot_rl.algorithms.latent_sac import LatentSAC, LatentSACConfig
 from robot_rl.algorithms.registry import AgentConfig
 from robot_rl.algorithms.sac import SACConfig
 from robot_rl.checkpoint import load_agent, load_policy
@@ -28,6 +28,7 @@ from robot_rl.online_run import FinetuneConfig
 from robot_rl.run import read_metrics
 from robot_rl.transfer.action_replay import GUIDE
 from robot_rl.transfer.guide import Guide, TransferConfig
+from robot_rl.transfer.lesson import with_teacher
 from robot_rl.transfer.plots import weights_over
 from robot_rl.transfer.store import load_teacher
 from robot_rl.transfer.teacher import TeacherConfig, train_teacher
@@ -177,26 +178,59 @@ def test_a_residual_actor_begins_with_the_action_proposed():
 TRIED = replace(TAKEN, residual=True, rehearsal=3, trials=2, replay_sees="observation")
 
 
+def tried_by(returns: list[list[float]]) -> Guide:
+    """A guide whose sources, and none, earned these returns."""
+    guide = Guide(replace(TRIED, sources=("one", "two"), teacher=MODEL), 3, 1, 6)
+    for episode in range(2):
+        for number, earned in enumerate(returns):
+            assert guide.picked.tolist() == [float(number == 0), float(number == 1)]
+            assert float(guide.silent) == float(number == 2)
+            guide.note(earned[episode])
+    assert not guide.on_trial
+    return guide
+
+
 def test_each_source_is_tried_in_turn_and_the_one_that_earned_most_is_kept_to():
-    guide = Guide(replace(TRIED, sources=("one", "two", "three"), teacher=MODEL), 3, 1, 6)
-    returns = {0: [1.0, 1.0], 1: [0.0, 9.0], 2: [3.0, 4.0]}
-    turns = []
-    while guide.on_trial:
-        turns.append(int(guide.picked.argmax()))
-        guide.note(returns[turns[-1]][turns.count(turns[-1]) - 1])
-    assert turns == [0, 1, 2, 0, 1, 2]
-    assert guide.picked.tolist() == [0, 1, 0]
+    guide = tried_by([[1.0, 1.0], [0.0, 9.0], [3.0, 4.0]])
+    assert guide.picked.tolist() == [0, 1]
+    assert guide.earnings == {"one": 1.0, "two": 4.5, "no source": 3.5}
     guide.note(-100.0)  # the trials are over
-    assert guide.picked.tolist() == [0, 1, 0]
+    assert guide.picked.tolist() == [0, 1]
     assert guide.earned.tolist() == [2, 9, 7]
 
 
-def test_where_all_sources_earn_the_same_the_weights_say_which():
-    guide = Guide(replace(TRIED, sources=("one", "two"), teacher=MODEL), 3, 1, 6)
-    for _ in range(4):
-        guide.note(0.0)
-    assert not guide.on_trial
+def test_where_no_source_earned_most_nothing_is_proposed():
+    guide = tried_by([[1.0, 1.0], [0.0, 6.0], [3.0, 4.0]])
+    assert (float(guide.silent), guide.hold) == (1.0, 0.0)
+    shown = guide.hint(torch.randn(5, 2, 16), torch.randn(5, 6), torch.randn(5, 3), torch.zeros(5, 8))
+    assert not shown.any()
+
+
+def test_where_all_earn_the_same_the_weights_say_which():
+    guide = tried_by([[0.0, 0.0]] * 3)
     assert guide.picked.tolist() == [0, 0]
+    assert (float(guide.silent), guide.hold) == (0.0, 1.0)
+
+
+def test_the_actor_is_let_go_as_it_earns_more_than_its_source():
+    guide = tried_by([[3.0, 3.0], [2.0, 2.0], [1.0, 1.0]])
+    assert guide.hold == 1.0
+    for earned, hold in ((3.0, 1.0), (4.0, 0.5), (5.0, 0.0), (9.0, 0.0), (0.0, 1.0)):
+        for _ in range(150):
+            guide.note(earned)
+        assert guide.hold == pytest.approx(hold, abs=1e-3)
+
+
+def test_an_actor_without_a_source_explores_as_without_a_teacher(teacher):
+    taught = with_teacher(replace(SAC, first_std=0.2, bc_weight=0.5, transfer=TRIED), load_teacher(teacher))
+    spec = load_teacher(teacher).spec
+    agent = LatentSAC(taught, spec, load_teacher(teacher).stats)
+    seen = torch.randn(4, agent.shown_dim)
+    assert torch.allclose(agent._acting_net._moments(seen)[1].exp(), torch.tensor(0.2))
+    for _ in range(2):
+        for earned in (1.0, 2.0, 3.0):
+            agent.note(earned)
+    assert torch.allclose(agent._acting_net._moments(seen)[1].exp(), torch.tensor(1.0))
 
 
 def test_a_source_on_trial_acts_whatever_the_weights_say():
@@ -233,13 +267,13 @@ def test_a_teachers_error_is_that_of_what_it_expected():
 
 def test_trials_are_episodes_of_the_run_and_outlive_an_interruption(teacher, tmp_path):
     tried = replace(SAC, transfer=TRIED)
-    finetune(study(tried, tmp_path / "whole", teacher, steps=60, warmup=50), quiet=True)
+    finetune(study(tried, tmp_path / "whole", teacher, steps=80, warmup=70), quiet=True)
     agent, _ = load_agent(tmp_path / "whole")
-    assert agent.guide.tried.tolist() == [2, 2]
-    rewards = ReplayLog(tmp_path / "whole/transitions", agent.spec).read(0, 40)["reward"].reshape(2, 2, 10)
+    assert agent.guide.tried.tolist() == [2, 2, 2]
+    rewards = ReplayLog(tmp_path / "whole/transitions", agent.spec).read(0, 60)["reward"].reshape(2, 3, 10)
     assert agent.guide.earned.tolist() == pytest.approx(rewards.sum((0, 2)).tolist(), rel=1e-5)
-    finetune(study(tried, tmp_path / "parts", teacher, steps=20, warmup=50), quiet=True)
-    finetune(study(tried, tmp_path / "parts", teacher, steps=60, warmup=50, resume=True), quiet=True)
+    finetune(study(tried, tmp_path / "parts", teacher, steps=20, warmup=70), quiet=True)
+    finetune(study(tried, tmp_path / "parts", teacher, steps=80, warmup=70, resume=True), quiet=True)
     assert_same(tmp_path / "whole", tmp_path / "parts")
 
 

@@ -30,9 +30,9 @@ def test_teachers_are_trained_first_and_the_sources_named_with_their_weights(tmp
             }
         },
         "finetune": {
-            "algorithm": "latent-sac", "env": "VirtualArm-v1", "episode_steps": 5, "steps": 10, "warmup": 5,
+            "algorithm": "latent-sac", "env": "VirtualArm-v1", "episode_steps": 5, "steps": 20, "warmup": 5,
             "log_every": 2,
-            "eval_every": 10, "eval_episodes": 1, "device": "cpu",
+            "eval_every": 20, "eval_episodes": 1, "device": "cpu",
         },
         "arms": {"taught": {"teacher": "both", "finetune": {"agent": STUDENT}}},
     }  # fmt: skip
@@ -48,9 +48,9 @@ def test_teachers_are_trained_first_and_the_sources_named_with_their_weights(tmp
     ]
     assert main([*words, "--json"]) == 0
     told = json.loads((tmp_path / "out/results.json").read_text())["arms"]["taught"]
-    assert told["steps"] == [0, 10]
+    assert told["steps"] == [0, 20]
     assert set(told["weights"]) == {"up", "VirtualArm"}
-    assert set(told["earned_by_seed"][0]) == {"up", "VirtualArm"}
+    assert set(told["earned_by_seed"][0]) == {"up", "VirtualArm", "no source"}
     report = (tmp_path / "out/results.md").read_text()
     assert "up 0." in report
     assert "- taught, seed 0: " in report
