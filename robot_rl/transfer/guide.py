@@ -88,7 +88,7 @@ class Guide(nn.Module):
     picked: Tensor  # (K,), one-hot of the source whose actions are replayed; zeros where the weights say which
     silent: Tensor  # (), 1 where nothing is proposed
     tried: Tensor  # (K + 1,), episodes in which each acted on trial
-    earned: Tensor  # (K + 1,), sum of their returns
+    earned: Tensor  # (K + 1, N), the returns of those
     recent: Tensor  # (), mean return of the latest episodes after the trials
 
     def __init__(self, cfg: TransferConfig, observations: int, actions: int, student: int) -> None:
@@ -104,7 +104,7 @@ class Guide(nn.Module):
         self.register_buffer("picked", self.onehots[0].clone() if cfg.trials else torch.zeros(count))
         self.register_buffer("silent", torch.zeros(()))
         self.register_buffer("tried", torch.zeros(count + 1))
-        self.register_buffer("earned", torch.zeros(count + 1))
+        self.register_buffer("earned", torch.zeros(count + 1, cfg.trials))
         self.register_buffer("recent", torch.zeros(()))
         self.steps: SourceSteps | None = None  # what the action replay learns from; not part of a checkpoint
 
@@ -163,10 +163,10 @@ class Guide(nn.Module):
 
     @property
     def earnings(self) -> dict[str, float]:
-        """Mean return of each source's episodes on trial, and of those without; of those that had some."""
+        """Median return of each source's episodes on trial, and of those without; of those that had some."""
         names = (*self.cfg.sources, NO_SOURCE)
-        had = zip(names, self.earned.tolist(), self.tried.tolist(), strict=True)
-        return {name: earned / tried for name, earned, tried in had if tried}
+        had = zip(names, self.earned, map(int, self.tried.tolist()), strict=True)
+        return {name: _median(returns[:tried]) for name, returns, tried in had if tried}
 
     @property
     def hold(self) -> float:
@@ -179,29 +179,29 @@ class Guide(nn.Module):
             return 0.0
         if not self.cfg.trials or self.on_trial or not bool(self.picked.any()):
             return 1.0
-        means = self.earned / self.tried
-        alone, source = float(means[-1]), float((means[:-1] * self.picked).sum())
-        if source <= alone:
-            return 1.0
+        alone, source = _median(self.earned[-1]), _median(self.earned[int(self.picked.argmax())])
         return min(1.0, max(0.0, 2.0 - (float(self.recent) - alone) / (source - alone)))
 
     def note(self, return_: float) -> None:
         """An episode ended with this return: while sources are on trial it counts for the one that acted, and the next
-        one's turn comes. After the last, the one that earned most is kept to; the weights choose where all earned the
-        same.
+        one's turn comes. After the last, the one with the largest median is kept to, which one lucky episode does not
+        decide; where none is above the others, the weights choose.
         """
         if not self.on_trial:
             self.recent.lerp_(self.recent.new_tensor(return_), RECENT)
             return
-        acted = self.tried.argmin()
+        acted = int(self.tried.argmin())
+        self.earned[acted, int(self.tried[acted])] = return_
         self.tried[acted] += 1
-        self.earned[acted] += return_
         if self.on_trial:
             self._let_act(int(self.tried.argmin()))
-        elif self.earned.amax() > self.earned.amin():
-            best = int(self.earned.argmax())
-            self._let_act(best)
-            self.recent.copy_(self.earned[best] / self.tried[best])
+            return
+        medians = [_median(returns) for returns in self.earned]
+        if max(medians) > min(medians):
+            best = max(range(len(medians)), key=medians.__getitem__)
+            # a source that earned no more than none did is none
+            self._let_act(best if medians[best] > medians[-1] else len(self.onehots))
+            self.recent.fill_(medians[best])
         else:
             self.picked.zero_()
             self.silent.zero_()
@@ -260,3 +260,8 @@ class Guide(nn.Module):
     def _replayed(self, state: Tensor, obs: Tensor) -> Tensor:
         """What the action replay sees of a source, (..., F'), (..., S)."""
         return obs if self.cfg.replay_sees == "observation" else self.similarity.project(state)
+
+
+def _median(returns: Tensor) -> float:
+    """Of (N,); of an even number the mean of the two in the middle."""
+    return float(returns.quantile(0.5))
