@@ -118,7 +118,7 @@ def test_a_failing_job_ends_the_bench_with_what_it_said() -> None:
 
 
 def test_committed_online_recipes_are_read() -> None:
-    files = [*RECIPES.glob("*_online.yaml"), *RECIPES.glob("metaworld_*.yaml")]
+    files = [*RECIPES.glob("*_online.yaml"), *RECIPES.glob("*_transfer.yaml")]
     for file in files:
         recipe = from_mapping(OnlineRecipe, load_yaml(file), str(file))
         for settings in recipe.teachers.values():

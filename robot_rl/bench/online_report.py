@@ -178,7 +178,7 @@ def _markdown(recipe: OnlineRecipe, result: dict[str, Any]) -> str:
         ]
     tried = {name: arm for name, arm in result["arms"].items() if any(arm["earned_by_seed"])}
     if tried:
-        lines += ["", "Mean returns of the sources on trial; the first was kept to:", ""]
+        lines += ["", "Median returns on trial; the first was kept to:", ""]
         lines += [
             f"- {name}, seed {seed}: "
             + ", ".join(f"{source} {earned[source]:.0f}" for source in sorted(earned, key=earned.__getitem__)[::-1])
