@@ -184,8 +184,9 @@ class Guide(nn.Module):
 
     def note(self, return_: float) -> None:
         """An episode ended with this return: while sources are on trial it counts for the one that acted, and the next
-        one's turn comes. After the last, the one with the largest median is kept to, which one lucky episode does not
-        decide; where none is above the others, the weights choose.
+        one's turn comes. After the last, the source with the largest median is kept to, which one lucky episode does not
+        decide; none, if that is not above what was earned without a source by more than those returns differ among
+        themselves. Where all medians are the same, the weights choose.
         """
         if not self.on_trial:
             self.recent.lerp_(self.recent.new_tensor(return_), RECENT)
@@ -197,10 +198,11 @@ class Guide(nn.Module):
             self._let_act(int(self.tried.argmin()))
             return
         medians = [_median(returns) for returns in self.earned]
+        alone = self.earned[-1]
         if max(medians) > min(medians):
             best = max(range(len(medians)), key=medians.__getitem__)
-            # a source that earned no more than none did is none
-            self._let_act(best if medians[best] > medians[-1] else len(self.onehots))
+            chance = float(alone.amax() - alone.amin())  # so much do returns differ without any reason
+            self._let_act(best if medians[best] - medians[-1] > chance else len(self.onehots))
             self.recent.fill_(medians[best])
         else:
             self.picked.zero_()

@@ -191,12 +191,12 @@ def tried_by(returns: list[list[float]]) -> Guide:
 
 
 def test_each_source_is_tried_in_turn_and_the_one_that_earned_most_is_kept_to():
-    guide = tried_by([[1.0, 1.0], [0.0, 9.0], [3.0, 4.0]])
+    guide = tried_by([[1.0, 1.0], [0.0, 11.0], [3.0, 4.0]])
     assert guide.picked.tolist() == [0, 1]
-    assert guide.earnings == {"one": 1.0, "two": 4.5, "no source": 3.5}
+    assert guide.earnings == {"one": 1.0, "two": 5.5, "no source": 3.5}
     guide.note(-100.0)  # the trials are over
     assert guide.picked.tolist() == [0, 1]
-    assert guide.earned.tolist() == [[1, 1], [0, 9], [3, 4]]
+    assert guide.earned.tolist() == [[1, 1], [0, 11], [3, 4]]
 
 
 def test_one_lucky_episode_does_not_decide():
@@ -208,8 +208,9 @@ def test_one_lucky_episode_does_not_decide():
     assert guide.picked.tolist() == [0, 1]
 
 
-def test_where_no_source_earned_most_nothing_is_proposed():
-    guide = tried_by([[1.0, 1.0], [0.0, 6.0], [3.0, 4.0]])
+@pytest.mark.parametrize("best", [3.4, 4.4], ids=["less", "more by chance"])
+def test_where_no_source_earned_most_nothing_is_proposed(best):
+    guide = tried_by([[1.0, 1.0], [best, best], [3.0, 4.0]])
     assert (float(guide.silent), guide.hold) == (1.0, 0.0)
     shown = guide.hint(torch.randn(5, 2, 16), torch.randn(5, 6), torch.randn(5, 3), torch.zeros(5, 8))
     assert not shown.any()
