@@ -184,8 +184,8 @@ class Guide(nn.Module):
 
     def note(self, return_: float) -> None:
         """An episode ended with this return: while sources are on trial it counts for the one that acted, and the next
-        one's turn comes. After the last, the source with the largest median is kept to, which one lucky episode does not
-        decide; none, if that is not above what was earned without a source by more than those returns differ among
+        one's turn comes. After the last, the source with the largest median is kept to, which one lucky episode does
+        not decide; none, if that is not above what was earned without a source by more than those returns differ among
         themselves. Where all medians are the same, the weights choose.
         """
         if not self.on_trial:
