@@ -143,3 +143,13 @@ def test_an_online_bench_compares_returns_where_no_success_is_told(tmp_path: Pat
     assert "| alone | 0 | 0 | 400 | 400 | 0 | 0 | 2,000 | 1 |" in (tmp_path / "results.md").read_text()
     with pytest.raises(DataError, match=r"tells no success\. Compare returns: `measure: return`"):
         write_results(tmp_path, replace(recipe, measure="success"), runs, "sources")
+
+
+def test_the_example_of_transfer_has_the_options_that_are_measured() -> None:
+    example = load_yaml(RECIPES.parents[1] / "examples" / "transfer.yaml")
+    recipe = from_mapping(OnlineRecipe, load_yaml(RECIPES / "metaworld_transfer.yaml"), "recipe")
+    measured = recipe.finetune | recipe.arms["sources tried"]["finetune"] | {"in_turns": True}
+    assert {key: measured[key] for key in example} == example
+    assert measured.keys() - example.keys() == {
+        "algorithm", "env", "eval_every", "eval_episodes", "checkpoint_every", "device",
+    }  # fmt: skip
