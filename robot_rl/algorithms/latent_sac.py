@@ -82,7 +82,7 @@ class LatentSAC(Student):
         there = torch.nonzero(seen.valid.flatten() > 0).squeeze(1)
         order = there[torch.randperm(len(there), generator=self.generator, device=self.device)]
         whole = max(1, len(order) // self.cfg.batch_size)  # pieces at an episode's end leave a rest
-        hold = 1.0 if self.guide is None else self.guide.hold
+        hold = 1.0 if self.guide is None else self.guide.trials.hold
         self.sac.cfg = replace(self.cfg, bc_weight=self.cfg.bc_weight * hold)
         self.sac.updates, self.sac.actor_frozen = self.updates, self.actor_frozen
         metrics: Metrics = {}

@@ -153,15 +153,16 @@ class Student(Agent):
         """Of an episode that ended, for the trials; if none is kept to, the actor explores as without a teacher."""
         if self.guide is None:
             return
-        on_trial = self.guide.on_trial
-        self.guide.note(return_)
-        if on_trial and not self.guide.on_trial and bool(self.guide.silent):
+        trials = self.guide.trials
+        last = trials.running
+        trials.note(return_)
+        if last and not trials.running and bool(trials.silent):
             self._acting_net.explore_by(FIRST_STD)
 
     @property
     def earnings(self) -> dict[str, float]:
         """Mean return of each source on trial, for the log."""
-        return {} if self.guide is None else {EARNED + name: mean for name, mean in self.guide.earnings.items()}
+        return {} if self.guide is None else {EARNED + name: mean for name, mean in self.guide.trials.earnings.items()}
 
     @property
     def policy(self) -> StudentPolicy:

@@ -16,9 +16,8 @@ from robot_rl.latent.model import LatentModel, LatentModelConfig, symlog
 from robot_rl.latent.rssm import Trace
 from robot_rl.transfer.action_replay import CLIP, GUIDE, ActionReplay
 from robot_rl.transfer.similarity import Kind, Similarity
+from robot_rl.transfer.trials import Trials
 
-NO_SOURCE = "no source"
-RECENT = 0.1  # share of the latest episode in the mean return of recent ones
 REPLAYED = 256  # steps of the sources in each batch of the action replay
 
 
@@ -74,8 +73,7 @@ class SourceSteps(NamedTuple):
 class Guide(nn.Module):
     """A frozen teacher with K tasks, the similarity weights and the action replay.
 
-    Whose actions are replayed is said by the weights, until sources were tried (`note`): then by what they earned. No
-    source at all is tried as well, as number K: then nothing is proposed.
+    Whose actions are replayed is said by the weights, or by what the sources earned (`robot_rl.transfer.trials`).
 
     Args:
         cfg: Parts and sizes.
@@ -85,11 +83,6 @@ class Guide(nn.Module):
     """
 
     onehots: Tensor
-    picked: Tensor  # (K,), one-hot of the source whose actions are replayed; zeros where the weights say which
-    silent: Tensor  # (), 1 where nothing is proposed
-    tried: Tensor  # (K + 1,), episodes in which each acted on trial
-    earned: Tensor  # (K + 1, N), the returns of those
-    recent: Tensor  # (), mean return of the latest episodes after the trials
 
     def __init__(self, cfg: TransferConfig, observations: int, actions: int, student: int) -> None:
         super().__init__()
@@ -101,11 +94,7 @@ class Guide(nn.Module):
         self.observations, self.actions = observations, actions
         seen = student if cfg.replay_sees == "state" else observations
         self.replay = ActionReplay(seen, actions, count, cfg.replay_hidden, cfg.replay_latent)
-        self.register_buffer("picked", self.onehots[0].clone() if cfg.trials else torch.zeros(count))
-        self.register_buffer("silent", torch.zeros(()))
-        self.register_buffer("tried", torch.zeros(count + 1))
-        self.register_buffer("earned", torch.zeros(count + 1, cfg.trials))
-        self.register_buffer("recent", torch.zeros(()))
+        self.trials = Trials(cfg.sources, cfg.trials)
         self.steps: SourceSteps | None = None  # what the action replay learns from; not part of a checkpoint
 
     @property
@@ -156,65 +145,6 @@ class Guide(nn.Module):
         context = self.onehots.expand(action.shape[0], count, count)
         return self.teacher.rssm.imagine(states, action.unsqueeze(1).expand(-1, count, -1), context, noise)
 
-    @property
-    def on_trial(self) -> bool:
-        """Whether the sources are still being tried."""
-        return bool((self.tried < self.cfg.trials).any())
-
-    @property
-    def earnings(self) -> dict[str, float]:
-        """Median return of each source's episodes on trial, and of those without; of those that had some."""
-        names = (*self.cfg.sources, NO_SOURCE)
-        had = zip(names, self.earned, map(int, self.tried.tolist()), strict=True)
-        return {name: _median(returns[:tried]) for name, returns, tried in had if tried}
-
-    @property
-    def hold(self) -> float:
-        """How much of the cloning weight holds the actor near what is proposed, in [0, 1].
-
-        1 until the policy earns more than its source did on trial, 0 once that is twice as much above what was earned
-        without a source; 0 as well where nothing is proposed.
-        """
-        if bool(self.silent):
-            return 0.0
-        if not self.cfg.trials or self.on_trial or not bool(self.picked.any()):
-            return 1.0
-        alone, source = _median(self.earned[-1]), _median(self.earned[int(self.picked.argmax())])
-        return min(1.0, max(0.0, 2.0 - (float(self.recent) - alone) / (source - alone)))
-
-    def note(self, return_: float) -> None:
-        """An episode ended with this return: while sources are on trial it counts for the one that acted, and the next
-        one's turn comes. After the last, the source with the largest median is kept to, which one lucky episode does
-        not decide; none, if that is not above what was earned without a source by more than those returns differ among
-        themselves. Where all medians are the same, the weights choose.
-        """
-        if not self.on_trial:
-            self.recent.lerp_(self.recent.new_tensor(return_), RECENT)
-            return
-        acted = int(self.tried.argmin())
-        self.earned[acted, int(self.tried[acted])] = return_
-        self.tried[acted] += 1
-        if self.on_trial:
-            self._let_act(int(self.tried.argmin()))
-            return
-        medians = [_median(returns) for returns in self.earned]
-        alone = self.earned[-1]
-        if max(medians) > min(medians):
-            best = max(range(len(medians)), key=medians.__getitem__)
-            chance = float(alone.amax() - alone.amin())  # so much do returns differ without any reason
-            self._let_act(best if medians[best] - medians[-1] > chance else len(self.onehots))
-            self.recent.fill_(medians[best])
-        else:
-            self.picked.zero_()
-            self.silent.zero_()
-
-    def _let_act(self, number: int) -> None:
-        """A source, or none: K."""
-        self.silent.fill_(float(number == len(self.onehots)))
-        self.picked.zero_()
-        if number < len(self.onehots):
-            self.picked[number] = 1.0
-
     def hint(self, theirs: Tensor, own: Tensor, obs: Tensor, z: Tensor) -> Tensor:
         """What the actor sees beside its state: g of the most similar source, or of the one that paid most.
 
@@ -225,10 +155,11 @@ class Guide(nn.Module):
             z: (..., Z).
         """
         best = self.similarity.weights(theirs, own).argmax(-1)  # (...,)
-        chosen = torch.where(self.picked.sum() > 0, self.picked, F.one_hot(best, len(self.onehots)).to(own.dtype))
+        picked = self.trials.picked
+        chosen = torch.where(picked.sum() > 0, picked, F.one_hot(best, len(self.onehots)).to(own.dtype))
         guide = self.replay.guide(self._replayed((theirs * chosen.unsqueeze(-1)).sum(-2), obs), chosen, z)
         shown = torch.cat([guide, self.replay.proposal(guide)], -1) if self.cfg.residual else guide
-        return shown * (1.0 - self.silent)
+        return shown * (1.0 - self.trials.silent)
 
     def draw_z(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """z for states (..., F), drawn and clipped."""
@@ -262,8 +193,3 @@ class Guide(nn.Module):
     def _replayed(self, state: Tensor, obs: Tensor) -> Tensor:
         """What the action replay sees of a source, (..., F'), (..., S)."""
         return obs if self.cfg.replay_sees == "observation" else self.similarity.project(state)
-
-
-def _median(returns: Tensor) -> float:
-    """Of (N,); of an even number the mean of the two in the middle."""
-    return float(returns.quantile(0.5))

@@ -178,59 +178,6 @@ def test_a_residual_actor_begins_with_the_action_proposed():
 TRIED = replace(TAKEN, residual=True, rehearsal=3, trials=2, replay_sees="observation")
 
 
-def tried_by(returns: list[list[float]]) -> Guide:
-    """A guide whose sources, and none, earned these returns."""
-    guide = Guide(replace(TRIED, sources=("one", "two"), teacher=MODEL), 3, 1, 6)
-    for episode in range(2):
-        for number, earned in enumerate(returns):
-            assert guide.picked.tolist() == [float(number == 0), float(number == 1)]
-            assert float(guide.silent) == float(number == 2)
-            guide.note(earned[episode])
-    assert not guide.on_trial
-    return guide
-
-
-def test_each_source_is_tried_in_turn_and_the_one_that_earned_most_is_kept_to():
-    guide = tried_by([[1.0, 1.0], [0.0, 11.0], [3.0, 4.0]])
-    assert guide.picked.tolist() == [0, 1]
-    assert guide.earnings == {"one": 1.0, "two": 5.5, "no source": 3.5}
-    guide.note(-100.0)  # the trials are over
-    assert guide.picked.tolist() == [0, 1]
-    assert guide.earned.tolist() == [[1, 1], [0, 11], [3, 4]]
-
-
-def test_one_lucky_episode_does_not_decide():
-    guide = Guide(replace(TRIED, trials=3, sources=("one", "two"), teacher=MODEL), 3, 1, 6)
-    for earned in ((1.0, 2.0, 1.0), (100.0, 2.5, 1.0), (0.0, 2.0, 1.0)):
-        for return_ in earned:
-            guide.note(return_)
-    assert guide.earnings == {"one": 1.0, "two": 2.0, "no source": 1.0}
-    assert guide.picked.tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("best", [3.4, 4.4], ids=["less", "more by chance"])
-def test_where_no_source_earned_most_nothing_is_proposed(best):
-    guide = tried_by([[1.0, 1.0], [best, best], [3.0, 4.0]])
-    assert (float(guide.silent), guide.hold) == (1.0, 0.0)
-    shown = guide.hint(torch.randn(5, 2, 16), torch.randn(5, 6), torch.randn(5, 3), torch.zeros(5, 8))
-    assert not shown.any()
-
-
-def test_where_all_earn_the_same_the_weights_say_which():
-    guide = tried_by([[0.0, 0.0]] * 3)
-    assert guide.picked.tolist() == [0, 0]
-    assert (float(guide.silent), guide.hold) == (0.0, 1.0)
-
-
-def test_the_actor_is_let_go_as_it_earns_more_than_its_source():
-    guide = tried_by([[3.0, 3.0], [2.0, 2.0], [1.0, 1.0]])
-    assert guide.hold == 1.0
-    for earned, hold in ((3.0, 1.0), (4.0, 0.5), (5.0, 0.0), (9.0, 0.0), (0.0, 1.0)):
-        for _ in range(150):
-            guide.note(earned)
-        assert guide.hold == pytest.approx(hold, abs=1e-3)
-
-
 def test_an_actor_without_a_source_explores_as_without_a_teacher(teacher):
     taught = with_teacher(replace(SAC, first_std=0.2, bc_weight=0.5, transfer=TRIED), load_teacher(teacher))
     spec = load_teacher(teacher).spec
@@ -248,10 +195,13 @@ def test_a_source_on_trial_acts_whatever_the_weights_say():
     guide = Guide(replace(TRIED, sources=("one", "two"), teacher=MODEL), 3, 1, 6)
     theirs, own, obs, z = torch.randn(5, 2, 16), torch.randn(5, 6), torch.randn(5, 3), torch.zeros(5, 8)
     for number in range(2):
-        guide.picked.copy_(guide.onehots[number])
+        guide.trials.picked.copy_(guide.onehots[number])
         expected = guide.replay.guide(obs, guide.onehots[number].expand(5, 2), z)
         assert torch.allclose(guide.hint(theirs, own, obs, z)[:, :GUIDE], expected)
-    guide.picked.zero_()
+    guide.trials.silent.fill_(1.0)
+    assert not guide.hint(theirs, own, obs, z).any()
+    guide.trials.silent.zero_()
+    guide.trials.picked.zero_()
     best = guide.similarity.weights(theirs, own).argmax(-1)
     assert torch.allclose(guide.hint(theirs, own, obs, z)[:, :GUIDE], guide.replay.guide(obs, guide.onehots[best], z))
 
@@ -279,9 +229,9 @@ def test_trials_are_episodes_of_the_run_and_outlive_an_interruption(teacher, tmp
     tried = replace(SAC, transfer=TRIED)
     finetune(study(tried, tmp_path / "whole", teacher, steps=80, warmup=70), quiet=True)
     agent, _ = load_agent(tmp_path / "whole")
-    assert agent.guide.tried.tolist() == [2, 2, 2]
+    assert agent.guide.trials.tried.tolist() == [2, 2, 2]
     rewards = ReplayLog(tmp_path / "whole/transitions", agent.spec).read(0, 60)["reward"].reshape(2, 3, 10)
-    assert torch.allclose(agent.guide.earned, torch.from_numpy(rewards.sum(2).T.copy()), rtol=1e-5)
+    assert torch.allclose(agent.guide.trials.earned, torch.from_numpy(rewards.sum(2).T.copy()), rtol=1e-5)
     finetune(study(tried, tmp_path / "parts", teacher, steps=20, warmup=70), quiet=True)
     finetune(study(tried, tmp_path / "parts", teacher, steps=80, warmup=70, resume=True), quiet=True)
     assert_same(tmp_path / "whole", tmp_path / "parts")

@@ -1,0 +1,104 @@
+"""Trials: which source's actions pay, found by letting each act.
+
+Similarity tells which source looks alike; that need not be the one whose actions help. In the first episodes each
+source's replayed action acts in turn, and then none. What each earned decides whose is replayed from then on, and how
+closely the actor is held to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+NO_SOURCE = "no source"
+RECENT = 0.1  # share of the latest episode in the mean return of recent ones
+
+
+class Trials(nn.Module):
+    """The turns, what they earned, and what follows; all of it is part of a checkpoint.
+
+    Args:
+        sources: Names of the K sources.
+        episodes: N, for which each source, and none, acts; 0 for no trials: the similarity weights choose the source.
+    """
+
+    picked: Tensor  # (K,), one-hot of the source whose actions are replayed; zeros where the weights choose
+    silent: Tensor  # (), 1 where nothing is proposed
+    tried: Tensor  # (K + 1,), episodes in which each acted
+    earned: Tensor  # (K + 1, N), the returns of those
+    recent: Tensor  # (), mean return of the latest episodes after the trials
+
+    def __init__(self, sources: Sequence[str], episodes: int) -> None:
+        super().__init__()
+        self.names, self.episodes, count = (*sources, NO_SOURCE), episodes, len(sources)
+        self.register_buffer("picked", torch.eye(count)[0] if episodes else torch.zeros(count))
+        self.register_buffer("silent", torch.zeros(()))
+        self.register_buffer("tried", torch.zeros(count + 1))
+        self.register_buffer("earned", torch.zeros(count + 1, episodes))
+        self.register_buffer("recent", torch.zeros(()))
+
+    @property
+    def running(self) -> bool:
+        """Whether the sources are still being tried."""
+        return bool((self.tried < self.episodes).any())
+
+    @property
+    def earnings(self) -> dict[str, float]:
+        """Median return of each source's episodes, and of those without; of those that had some."""
+        had = zip(self.names, self.earned, map(int, self.tried.tolist()), strict=True)
+        return {name: _median(returns[:tried]) for name, returns, tried in had if tried}
+
+    @property
+    def hold(self) -> float:
+        """How much of the cloning weight holds the actor near what is proposed, in [0, 1].
+
+        1 until the policy earns more than its source did, 0 once that is twice as much above what was earned without a
+        source; 0 as well where nothing is proposed.
+        """
+        if bool(self.silent):
+            return 0.0
+        if self.running or not bool(self.picked.any()):
+            return 1.0
+        alone, source = _median(self.earned[-1]), _median(self.earned[int(self.picked.argmax())])
+        if source <= alone:  # without trials
+            return 1.0
+        return min(1.0, max(0.0, 2.0 - (float(self.recent) - alone) / (source - alone)))
+
+    def note(self, return_: float) -> None:
+        """An episode ended with this return: it counts for the one that acted, and the next one's turn comes.
+
+        After the last, the source with the largest median is kept to, which one lucky episode does not decide; none, if
+        that is not above what was earned without a source by more than those returns differ among themselves. Where all
+        medians are the same, the weights choose. Later episodes tell how well the policy does.
+        """
+        if not self.running:
+            self.recent.lerp_(self.recent.new_tensor(return_), RECENT)
+            return
+        acted = int(self.tried.argmin())
+        self.earned[acted, int(self.tried[acted])] = return_
+        self.tried[acted] += 1
+        if self.running:
+            self._let_act(int(self.tried.argmin()))
+            return
+        medians = torch.stack([returns.quantile(0.5) for returns in self.earned])
+        chance = self.earned[-1].amax() - self.earned[-1].amin()  # so much do returns differ without any reason
+        best = int(medians.argmax())
+        self.recent.copy_(medians[best])
+        if medians.amax() == medians.amin():
+            self._let_act(None)
+        else:
+            self._let_act(best if medians[best] > medians[-1] + chance else len(self.picked))
+
+    def _let_act(self, number: int | None) -> None:
+        """A source; K for none of them; None for whichever the weights choose."""
+        self.silent.fill_(float(number == len(self.picked)))
+        self.picked.zero_()
+        if number is not None and number < len(self.picked):
+            self.picked[number] = 1.0
+
+
+def _median(returns: Tensor) -> float:
+    """Of (N,); of an even number the mean of the two in the middle."""
+    return float(returns.quantile(0.5))
