@@ -14,7 +14,6 @@ import threading
 import torch
 
 from robot_rl.algorithms.agent import Agent, Metrics
-from robot_rl.algorithms.student import Student
 from robot_rl.collect import Collector, ExploreFn
 from robot_rl.console import progress_bar
 from robot_rl.envs import Env, env_spec
@@ -107,15 +106,13 @@ class _Turns:
 
     def step(self) -> None:
         run, config, learner = self.run, self.run.config, self.run.learner
-        rows, ended = self.collector.step(self._explore, learner.agent.updates)
+        rows, ended = self.collector.step(self._explore, learner.agent.version)
         run.log.append(self._session, learner.interactions, rows)
         learner.take(rows)
         for _ in range(learner.owed):
             self._metrics = learner.update()
         if ended is not None:
             run.recent.add(ended.return_, ended.success)
-            if isinstance(learner.agent, Student):
-                learner.agent.note(ended.return_)
         if learner.interactions % config.log_every == 0:
             run.write_metrics(self._metrics)
         if learner.interactions % config.eval_every == 0 or run.finished:

@@ -109,6 +109,7 @@ class OnlineLearner:
     def take(self, rows: Rows) -> None:
         """Add transitions that an actor took, (N,)."""
         self._keep(rows)
+        self.agent.witness(rows)
         self.interactions += len(rows)
 
     def _keep(self, rows: Rows) -> None:

@@ -25,6 +25,7 @@ from deploy.online.learner import LearnerConfig, is_done, learn
 from deploy.online.place import require_arm
 from deploy.teleop.device import Handheld
 from robot_rl.algorithms.registry import CONFIGS
+from robot_rl.algorithms.student import StudentConfig
 from robot_rl.checkpoint import load_agent
 from robot_rl.commands.pretrain import with_interval
 from robot_rl.config import chosen_kind, load_yaml, parse
@@ -70,6 +71,11 @@ class FinetuneCommand(LearnerConfig):
         super().__post_init__()
         if self.actors < 1:
             raise ConfigError(f"--actors is {self.actors}; it must be at least 1 (or give --in-turns).")
+        if self.actors > 1 and isinstance(self.agent, StudentConfig):
+            raise ConfigError(
+                f"--actors {self.actors}: {self.algorithm} learns from pieces of episodes, which the steps of several "
+                f"actors in turns would break. Use one."
+            )
         if self.arm and (self.in_turns or self.actors > 1):
             raise ConfigError(
                 f"--arm {self.arm} is driven by one actor in real time: leave out --in-turns and --actors."
@@ -80,11 +86,6 @@ class FinetuneCommand(LearnerConfig):
                 f"--intervene-share, which is the scripted expert's."
             )
         require_arm(self.socket, self.arm)
-
-    @property
-    def by_actors(self) -> bool:
-        """Not where environment and learner take turns."""
-        return not self.in_turns
 
 
 def main(argv: Sequence[str]) -> int:

@@ -23,7 +23,6 @@ from deploy.network.keys import DEFAULT_FOLDER
 from deploy.online.lead import Lead
 from deploy.online.weights import WeightExporter
 from robot_rl.algorithms.agent import Metrics
-from robot_rl.algorithms.student import StudentConfig
 from robot_rl.errors import BridgeError, ConfigError
 from robot_rl.online_run import FinetuneConfig, OnlineRun
 
@@ -48,16 +47,6 @@ class LearnerConfig(FinetuneConfig):
             raise ConfigError(f"--publish-every is {self.publish_every:g} s; it must be above 0.")
         if self.max_lead < 0:
             raise ConfigError(f"--max-lead is {self.max_lead}; it must be 0 (no limit) or more.")
-        if self.by_actors and isinstance(self.agent, StudentConfig) and self.agent.transfer.trials:
-            raise ConfigError(
-                f"--agent.transfer.trials {self.agent.transfer.trials} counts each episode for the source that acted "
-                f"in it, which actors do not tell: use `robot-rl finetune --in-turns`, or leave the trials out."
-            )
-
-    @property
-    def by_actors(self) -> bool:
-        """Whether the transitions come from actors."""
-        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +170,11 @@ class _Loop:
         if len(self.run.log) <= learner.interactions or room <= 0:
             return 0
         rows = self.hub.new_rows(learner.interactions, room)
+        agent = learner.agent
+        turns = agent.version - agent.updates
         learner.take(rows)
+        if agent.version - agent.updates > turns:  # it acts differently without an update: another's turn
+            self.publish(at_once=True)
         return len(rows)
 
     def follow_up(self) -> None:
@@ -202,7 +195,7 @@ class _Loop:
     def publish(self, *, at_once: bool = False) -> None:
         """Give actors the newest weights, unless they have them or it is too soon."""
         agent = self.run.learner.agent
-        version = agent.updates
+        version = agent.version
         soon = time.monotonic() - self.published_at < self.config.publish_every
         if version == self.version or (soon and not at_once):
             return

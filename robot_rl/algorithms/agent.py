@@ -13,6 +13,7 @@ from robot_rl.algorithms.steps import polyak
 from robot_rl.data.replay import Batch, TransitionSource
 from robot_rl.data.sequences import Sequences
 from robot_rl.data.stats import ObservationStats
+from robot_rl.data.transition import Rows
 from robot_rl.device import fast_products
 from robot_rl.errors import CheckpointError, DivergedError
 from robot_rl.nets.actor import Actor, Behaviour, Policy, Scaler
@@ -57,6 +58,14 @@ class Agent(nn.Module, ABC):
     def draw(self, source: TransitionSource, generator: torch.Generator) -> Batch | Sequences:
         """What one update is made from: transitions, or pieces of episodes for learners that remember."""
         return source.sample(self.cfg.batch_size, generator)
+
+    @property
+    def version(self) -> int:
+        """Of the weights, as those who act are told; it never falls."""
+        return self.updates
+
+    def witness(self, rows: Rows) -> None:
+        """Transitions of one actor, in order, (N,): for learners who judge what they do by whole episodes."""
 
     def update(self, batch: Batch | Sequences) -> Metrics:
         """One update on a batch in the robot's units; metrics stay on the device."""

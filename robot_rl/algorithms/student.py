@@ -24,6 +24,7 @@ from robot_rl.data.mixture import of_sequences
 from robot_rl.data.replay import TransitionSource
 from robot_rl.data.sequences import Sequences
 from robot_rl.data.stats import ObservationStats
+from robot_rl.data.transition import Rows
 from robot_rl.errors import CheckpointError, ConfigError
 from robot_rl.latent.model import LatentModel, LatentModelConfig
 from robot_rl.nets.actor import FIRST_STD, SquashedGaussianActor
@@ -149,15 +150,23 @@ class Student(Agent):
         for _ in range(self.cfg.transfer.rehearsal if "replay" in self.optimisers else 0):
             self._replay_step()
 
-    def note(self, return_: float) -> None:
-        """Of an episode that ended, for the trials; if none is kept to, the actor explores as without a teacher."""
+    @property
+    def version(self) -> int:
+        """Updates, and the turns of the trials: between those nothing else may change."""
+        return self.updates + (0 if self.guide is None else self.guide.trials.turns)
+
+    def witness(self, rows: Rows) -> None:
+        """Whole episodes count for the trials; if no source is kept to, the actor explores as without a teacher."""
         if self.guide is None:
             return
         trials = self.guide.trials
-        last = trials.running
-        trials.note(return_)
-        if last and not trials.running and bool(trials.silent):
-            self._acting_net.explore_by(FIRST_STD)
+        for row in rows:
+            turns = trials.turns
+            trials.witness(row)
+            if trials.turns > turns:
+                trials.since.fill_(self.version)
+                if not trials.running and bool(trials.silent):
+                    self._acting_net.explore_by(FIRST_STD)
 
     @property
     def earnings(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ closely the actor is held to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ class Trials(nn.Module):
     silent: Tensor  # (), 1 where nothing is proposed
     tried: Tensor  # (K + 1,), episodes in which each acted
     earned: Tensor  # (K + 1, N), the returns of those
+    since: Tensor  # (), policy version with which the present turn began; its owner sets it
     recent: Tensor  # (), mean return of the latest episodes after the trials
 
     def __init__(self, sources: Sequence[str], episodes: int) -> None:
@@ -37,12 +39,19 @@ class Trials(nn.Module):
         self.register_buffer("silent", torch.zeros(()))
         self.register_buffer("tried", torch.zeros(count + 1))
         self.register_buffer("earned", torch.zeros(count + 1, episodes))
+        self.register_buffer("since", torch.zeros((), dtype=torch.int64))
         self.register_buffer("recent", torch.zeros(()))
+        self._return, self._counts = 0.0, False  # of the episode that is on its way; False until one begins
 
     @property
     def running(self) -> bool:
         """Whether the sources are still being tried."""
         return bool((self.tried < self.episodes).any())
+
+    @property
+    def turns(self) -> int:
+        """How many there were."""
+        return int(self.tried.sum())
 
     @property
     def earnings(self) -> dict[str, float]:
@@ -65,6 +74,21 @@ class Trials(nn.Module):
         if source <= alone:  # without trials
             return 1.0
         return min(1.0, max(0.0, 2.0 - (float(self.recent) - alone) / (source - alone)))
+
+    def witness(self, row: Any) -> None:
+        """The next transition of an actor, a record of `transition_dtype`; an episode that ends with it is noted.
+
+        Episodes that began with a policy of an earlier turn count for none, nor do those in which a person intervened.
+        """
+        if row["starts"]:
+            self._return, self._counts = 0.0, True
+        self._return += float(row["reward"])
+        if row["intervention"] or (self.running and row["policy_version"] < self.since):
+            self._counts = False
+        if row["terminated"] or row["truncated"]:
+            if self._counts:
+                self.note(self._return)
+            self._counts = False
 
     def note(self, return_: float) -> None:
         """An episode ended with this return: it counts for the one that acted, and the next one's turn comes.

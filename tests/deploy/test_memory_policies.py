@@ -40,6 +40,7 @@ from deploy.safety.supervisor import Supervisor
 from deploy.server.server import PolicyServer
 from robot_rl.algorithms.latent_sac import LatentSACConfig
 from robot_rl.algorithms.registry import build_agent
+from robot_rl.algorithms.student import Student
 from robot_rl.checkpoint import TrainedPolicy, save_checkpoint
 from robot_rl.collect import Collector
 from robot_rl.data.dataset import write_dataset
@@ -195,6 +196,29 @@ def test_a_run_with_a_world_model_is_exported_by_its_command_and_sent_to_actors(
     for obs, noise in zip(observations(spec, 20), np.random.default_rng(0).normal(size=(20, 2)), strict=True):
         drawn = noise.astype(np.float32)
         np.testing.assert_allclose(sent.explore(obs, drawn), noisy(obs, drawn), atol=1e-4)
+
+
+def test_a_turn_of_the_trials_reaches_the_actors() -> None:
+    spec, sizes = make_spec(), LatentModelConfig(deter=12, stoch=4, hidden=12, embed=12, layers=(16,))
+    tried = TransferConfig(
+        replay_hidden=(16,), sources=("up", "down"), teacher=sizes, residual=True, rehearsal=1, trials=1
+    )
+    agent = build_agent(
+        LatentSACConfig(hidden=(16,), model=sizes, transfer=tried), spec, observation_stats(make_episodes())
+    )
+    assert isinstance(agent, Student)
+    assert agent.guide is not None
+    exporter, seen = WeightExporter(agent, "latent-sac", "run"), observations(spec, 5)
+    acted = list[np.ndarray]()
+    for turn in range(4):  # up, down, none, and what was kept to
+        sent, here = Policy.from_bytes(exporter.model(agent.version), "made"), RecurrentAct(agent.behaviour.eval())
+        noise = np.zeros(2, np.float32)
+        acted.append(np.stack([sent.explore(obs, noise).copy() for obs in seen]))
+        np.testing.assert_allclose(acted[-1], [here(obs, noise).copy() for obs in seen], atol=1e-4)
+        agent.guide.trials.note([1.0, 3.0, 2.0, 0.0][turn])
+    assert not np.allclose(acted[0], acted[1])
+    assert not np.allclose(acted[1], acted[2])
+    np.testing.assert_array_equal(acted[3], acted[1])
 
 
 # Running

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from deploy.bridge.spool import SpoolOptions, open_spools
 from deploy.bundle.policy import Policy
@@ -27,18 +28,22 @@ from robot_rl.algorithms.iql import IQLConfig
 from robot_rl.algorithms.latent_sac import LatentSACConfig
 from robot_rl.algorithms.registry import AgentConfig, build_agent
 from robot_rl.algorithms.sac import SACConfig
+from robot_rl.algorithms.student import Student
 from robot_rl.algorithms.td3_bc import TD3BCConfig
 from robot_rl.checkpoint import load_agent
 from robot_rl.collect import Collector
+from robot_rl.config import to_mapping
 from robot_rl.data.stats import observation_stats
 from robot_rl.data.transition import Rows
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import BundleError, ConfigError, ParityError
+from robot_rl.latent.model import LatentModelConfig
 from robot_rl.online_run import FinetuneConfig, OnlineRun
 from robot_rl.spec import Spec
-from robot_rl.transfer.guide import TransferConfig
+from robot_rl.transfer.teacher import TeacherConfig, train_teacher
 from tests.deploy.runs import transitions
 from tests.learning.made import make_episodes, make_spec
+from tests.transfer.conftest import write_sources
 
 ENV = "Pendulum-v1"
 
@@ -304,10 +309,38 @@ def wait_for(condition: Any, process: "subprocess.Popen[str]", timeout_s: float 
         time.sleep(0.05)
 
 
-def test_trials_of_sources_are_refused_where_actors_collect(tmp_path: Path) -> None:
-    tried = TransferConfig(residual=True, rehearsal=1, trials=1)
-    with pytest.raises(ConfigError, match=r"trials 1 .*use `robot-rl finetune --in-turns`"):
-        LearnerConfig(algorithm="latent-sac", out=tmp_path / "run", agent=LatentSACConfig(transfer=tried))
-    with pytest.raises(ConfigError, match=r"trials 1 .*use `robot-rl finetune --in-turns`"):
-        FinetuneCommand(algorithm="latent-sac", out=tmp_path / "run", agent=LatentSACConfig(transfer=tried))
-    FinetuneCommand(algorithm="latent-sac", out=tmp_path / "run", agent=LatentSACConfig(transfer=tried), in_turns=True)
+def test_sources_are_tried_by_an_actor(tmp_path: Path) -> None:
+    sizes = LatentModelConfig(deter=8, stoch=4, hidden=8, embed=8, layers=(8,))
+    teacher = TeacherConfig(
+        sources=write_sources(tmp_path / "logs", ENV, steps=20),
+        out=tmp_path / "teacher", model=sizes, steps=2, sequences=2, length=4, device="cpu",
+    )  # fmt: skip
+    train_teacher(teacher, quiet=True)
+    tried = {"residual": True, "rehearsal": 2, "trials": 2, "replay_hidden": [8]}
+    small = {"hidden": [8], "sequences": 2, "length": 4, "batch_size": 8, "model": to_mapping(sizes)}
+    (tmp_path / "options.yaml").write_text(yaml.safe_dump({"agent": small | {"transfer": tried}}))
+    out = tmp_path / "run"
+    process = robot_rl(
+        "finetune", "latent-sac", "--transfer", teacher.out, "--env", ENV, "--out", out,
+        "--steps", 4000, "--warmup", 3950, "--episode-steps", 20, "--eval-every", 100_000, "--eval-episodes", 1,
+        "--utd", 0.2, "--device", "cpu", "--publish-every", 60, "--config", tmp_path / "options.yaml",
+    )  # fmt: skip
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    agent = load_agent(out)[0]
+    assert isinstance(agent, Student)
+    assert agent.guide is not None
+    trials = agent.guide.trials
+    assert trials.turns == 6  # though weights are published once a minute
+    rows = transitions(out)[:3940].reshape(-1, 20)  # before the first update a version is a turn
+    versions, returns = rows["policy_version"], rows["reward"].astype(float).sum(1)
+    assert rows["truncated"][:, -1].all()
+    for turn in range(6):
+        number, episode = turn % 3, turn // 3
+        first = returns[(versions == turn).all(1)][0]
+        assert float(trials.earned[number, episode]) == pytest.approx(first, rel=1e-5)
+
+
+def test_several_actors_of_a_learner_that_remembers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--actors 2: latent-sac learns from pieces of episodes.*Use one\."):
+        FinetuneCommand(algorithm="latent-sac", out=tmp_path / "run", agent=LatentSACConfig(), actors=2)

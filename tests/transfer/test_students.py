@@ -19,6 +19,7 @@ from robot_rl.data.episode import Episode
 from robot_rl.data.replay_log import ReplayLog
 from robot_rl.data.sequences import Sequences
 from robot_rl.data.stats import observation_stats
+from robot_rl.data.transition import Rows, transition_dtype
 from robot_rl.errors import CheckpointError, ConfigError, SpecMismatch
 from robot_rl.evaluate import act_with
 from robot_rl.finetune import finetune
@@ -178,16 +179,50 @@ def test_a_residual_actor_begins_with_the_action_proposed():
 TRIED = replace(TAKEN, residual=True, rehearsal=3, trials=2, replay_sees="observation")
 
 
+def student_on_trial(teacher: Path) -> LatentSAC:
+    taught = load_teacher(teacher)
+    cfg = with_teacher(replace(SAC, first_std=0.2, bc_weight=0.5, transfer=TRIED), taught)
+    return LatentSAC(cfg, taught.spec, taught.stats)
+
+
+def an_episode(agent: LatentSAC, version: int, return_: float, *, whole: bool = True, helped: bool = False) -> Rows:
+    rows = np.zeros(3, transition_dtype(agent.spec.obs_dim, agent.spec.action_dim))
+    rows["policy_version"], rows["reward"], rows["starts"][0] = version, return_ / 3, whole
+    rows["truncated"][-1], rows["intervention"][1] = 1, helped
+    return rows
+
+
 def test_an_actor_without_a_source_explores_as_without_a_teacher(teacher):
-    taught = with_teacher(replace(SAC, first_std=0.2, bc_weight=0.5, transfer=TRIED), load_teacher(teacher))
-    spec = load_teacher(teacher).spec
-    agent = LatentSAC(taught, spec, load_teacher(teacher).stats)
+    agent = student_on_trial(teacher)
     seen = torch.randn(4, agent.shown_dim)
     assert torch.allclose(agent._acting_net._moments(seen)[1].exp(), torch.tensor(0.2))
     for _ in range(2):
         for earned in (1.0, 2.0, 3.0):
-            agent.note(earned)
+            agent.witness(an_episode(agent, agent.version, earned))
+    assert not agent.guide.trials.running
     assert torch.allclose(agent._acting_net._moments(seen)[1].exp(), torch.tensor(1.0))
+
+
+def test_an_episode_counts_for_the_source_whose_policy_acted_in_all_of_it(teacher):
+    agent = student_on_trial(teacher)
+    trials = agent.guide.trials
+    agent.witness(an_episode(agent, 0, 6.0))
+    assert (agent.version, trials.turns, trials.earned[0, 0].item()) == (1, 1, 6.0)
+    agent.witness(an_episode(agent, 0, 7.0))  # an actor that had not got the new policy yet
+    mixed = an_episode(agent, 1, 7.0)
+    mixed["policy_version"][0] = 0  # and one that got it on the way
+    agent.witness(mixed)
+    agent.witness(an_episode(agent, 1, 7.0, helped=True))  # a person took over
+    agent.witness(an_episode(agent, 1, 7.0, whole=False))  # it began before a restart
+    assert (agent.version, trials.turns) == (1, 1)
+    for part in np.split(an_episode(agent, 1, 9.0), [1]):  # rows come as they come
+        agent.witness(part)
+    assert (agent.version, trials.turns, trials.earned[1, 0].item()) == (2, 2, 9.0)
+    agent.updates = 5
+    agent.witness(an_episode(agent, 2, 3.0))  # of this turn, though there were updates since
+    assert (agent.version, trials.turns) == (8, 3)
+    agent.witness(an_episode(agent, 7, 3.0))
+    assert trials.turns == 3
 
 
 def test_a_source_on_trial_acts_whatever_the_weights_say():
