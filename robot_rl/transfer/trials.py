@@ -94,8 +94,8 @@ class Trials(nn.Module):
         """An episode ended with this return: it counts for the one that acted, and the next one's turn comes.
 
         After the last, the source with the largest median is kept to, which one lucky episode does not decide; none, if
-        that is not above what was earned without a source by more than those returns differ among themselves. Where all
-        medians are the same, the weights choose. Later episodes tell how well the policy does.
+        that is not above what was earned without a source by more than returns mostly range (in the median over sources
+        and none). Where all medians are the same, the weights choose. Later episodes tell how well the policy does.
         """
         if not self.running:
             self.recent.lerp_(self.recent.new_tensor(return_), RECENT)
@@ -107,7 +107,8 @@ class Trials(nn.Module):
             self._let_act(int(self.tried.argmin()))
             return
         medians = torch.stack([returns.quantile(0.5) for returns in self.earned])
-        chance = self.earned[-1].amax() - self.earned[-1].amin()  # so much do returns differ without any reason
+        ranges = self.earned.amax(1) - self.earned.amin(1)
+        chance = ranges.quantile(0.5)  # so much do returns of one and the same differ
         best = int(medians.argmax())
         self.recent.copy_(medians[best])
         if medians.amax() == medians.amin():

@@ -36,9 +36,14 @@ def test_one_lucky_episode_does_not_decide():
 
 @pytest.mark.parametrize(("best", "kept"), [(3.4, False), (4.4, False), (4.6, True)])
 def test_a_source_has_to_earn_more_than_none_and_chance(best: float, kept: bool):
-    trials = tried([[1.0, 1.0], [best, best], [3.0, 4.0]])  # none: 3.5 in the middle, and 1 apart
+    trials = tried([[1.0, 2.0], [best, best], [3.0, 4.0]])  # none: 3.5 in the middle; ranges of 1, 0 and 1
     assert trials.picked.tolist() == [0, kept]
     assert (float(trials.silent), trials.hold) == (float(not kept), float(kept))
+
+
+def test_one_lucky_episode_without_a_source_does_not_decide_either():
+    trials = tried([[5.0, 6.0, 7.0], [8.0, 9.0, 10.0], [1.0, 1.0, 20.0]])
+    assert trials.picked.tolist() == [0, 1]
 
 
 def test_where_all_earn_the_same_the_weights_choose():
