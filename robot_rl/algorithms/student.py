@@ -165,7 +165,7 @@ class Student(Agent):
             trials.witness(row)
             if trials.turns > turns:
                 trials.since.fill_(self.version)
-                if not trials.running and bool(trials.silent):
+                if not trials.running and trials.alone:
                     self._acting_net.explore_by(FIRST_STD)
 
     @property
@@ -176,12 +176,12 @@ class Student(Agent):
     @property
     def policy(self) -> StudentPolicy:
         """The deterministic policy, with a memory."""
-        return StudentPolicy(self._perception(), self._acting_net)
+        return StudentPolicy(self._perception(trying=False), self._acting_net)
 
     @property
     def behaviour(self) -> StudentBehaviour:
         """The policy as it collects, with a memory."""
-        return StudentBehaviour(self._perception(), self._acting_net)
+        return StudentBehaviour(self._perception(trying=True), self._acting_net)
 
     def adopt(self, former: Agent) -> None:
         """Refused: no other learner's actor sees a latent state.
@@ -198,15 +198,16 @@ class Student(Agent):
         """What the actor sees, (..., F), (..., S), (..., K, F') -> (..., shown_dim)."""
         parts = [states, obs] if self._direct else [states]
         if self.guide is not None and self.guide.width and theirs is not None:
-            parts.append(self.guide.hint(theirs, states, obs, self.guide.draw_z(states, self.generator)))
+            parts.append(self.guide.hint(theirs, states, obs, self.guide.draw_z(states, self.generator), trying=True))
         return torch.cat(parts, -1)
 
     @property
     @abstractmethod
     def _acting_net(self) -> SquashedGaussianActor: ...
 
-    def _perception(self) -> Perception:
-        return Perception(self.scaler, self.model, self.guide, direct=self._direct, actions=self.spec.action_dim)
+    def _perception(self, *, trying: bool) -> Perception:
+        actions = self.spec.action_dim
+        return Perception(self.scaler, self.model, self.guide, direct=self._direct, actions=actions, trying=trying)
 
     def _modelled(self) -> list[nn.Parameter]:
         parameters = list(self.model.parameters())

@@ -145,7 +145,7 @@ class Guide(nn.Module):
         context = self.onehots.expand(action.shape[0], count, count)
         return self.teacher.rssm.imagine(states, action.unsqueeze(1).expand(-1, count, -1), context, noise)
 
-    def hint(self, theirs: Tensor, own: Tensor, obs: Tensor, z: Tensor) -> Tensor:
+    def hint(self, theirs: Tensor, own: Tensor, obs: Tensor, z: Tensor, *, trying: bool) -> Tensor:
         """What the actor sees beside its state: g of the most similar source, or of the one that paid most.
 
         Args:
@@ -153,13 +153,14 @@ class Guide(nn.Module):
             own: The student's, (..., F).
             obs: Normalised observations, (..., S).
             z: (..., Z).
+            trying: Whether it is the turn of whoever is on trial; else that of the best so far.
         """
+        which = self.trials.acting if trying else self.trials.kept
         best = self.similarity.weights(theirs, own).argmax(-1)  # (...,)
-        picked = self.trials.picked
-        chosen = torch.where(picked.sum() > 0, picked, F.one_hot(best, len(self.onehots)).to(own.dtype))
+        chosen = torch.where(which.sum() > 0, which[:-1], F.one_hot(best, len(self.onehots)).to(own.dtype))
         guide = self.replay.guide(self._replayed((theirs * chosen.unsqueeze(-1)).sum(-2), obs), chosen, z)
         shown = torch.cat([guide, self.replay.proposal(guide)], -1) if self.cfg.residual else guide
-        return shown * (1.0 - self.trials.silent)
+        return shown * (1.0 - which[-1])
 
     def draw_z(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """z for states (..., F), drawn and clipped."""

@@ -23,11 +23,21 @@ class Perception(nn.Module):
         guide: What it takes from a teacher, if anything.
         direct: Show the actor the observation beside the state.
         actions: A.
+        trying: Let sources act that are on trial; else the best so far.
     """
 
-    def __init__(self, scaler: Scaler, model: LatentModel, guide: Guide | None, *, direct: bool, actions: int) -> None:
+    def __init__(
+        self,
+        scaler: Scaler,
+        model: LatentModel,
+        guide: Guide | None,
+        *,
+        direct: bool,
+        actions: int,
+        trying: bool,
+    ) -> None:
         super().__init__()
-        self.scaler, self.model, self.direct = scaler, model, direct
+        self.scaler, self.model, self.direct, self.trying = scaler, model, direct, trying
         self.guide = guide if guide is not None and guide.width else None
         theirs = 0 if self.guide is None else len(self.guide.cfg.sources) * self.guide.teacher.width
         self.widths = [1, model.width, theirs, actions]
@@ -48,7 +58,7 @@ class Perception(nn.Module):
         if self.guide is not None:
             states = self.guide.follow(theirs.unflatten(-1, (-1, self.guide.teacher.width)), last, seen)
             z = state.new_zeros(obs.shape[0], self.guide.cfg.replay_latent)
-            shown.append(self.guide.hint(states, state, seen, z))
+            shown.append(self.guide.hint(states, state, seen, z, trying=self.trying))
             kept.append(states.flatten(1))
         return torch.cat(shown, -1), torch.cat(kept, -1)
 

@@ -25,8 +25,8 @@ class Trials(nn.Module):
         episodes: N, for which each source, and none, acts; 0 for no trials: the similarity weights choose the source.
     """
 
-    picked: Tensor  # (K,), one-hot of the source whose actions are replayed; zeros where the weights choose
-    silent: Tensor  # (), 1 where nothing is proposed
+    acting: Tensor  # (K + 1,), one-hot of the source whose actions are replayed, or of none; zeros: the weights choose
+    kept: Tensor  # (K + 1,), the same for who judges or exports the policy: the best so far, not whose turn it is
     tried: Tensor  # (K + 1,), episodes in which each acted
     earned: Tensor  # (K + 1, N), the returns of those
     since: Tensor  # (), policy version with which the present turn began; its owner sets it
@@ -35,8 +35,9 @@ class Trials(nn.Module):
     def __init__(self, sources: Sequence[str], episodes: int) -> None:
         super().__init__()
         self.names, self.episodes, count = (*sources, NO_SOURCE), episodes, len(sources)
-        self.register_buffer("picked", torch.eye(count)[0] if episodes else torch.zeros(count))
-        self.register_buffer("silent", torch.zeros(()))
+        first = torch.eye(count + 1)[0] if episodes else torch.zeros(count + 1)
+        self.register_buffer("acting", first)
+        self.register_buffer("kept", first.clone())
         self.register_buffer("tried", torch.zeros(count + 1))
         self.register_buffer("earned", torch.zeros(count + 1, episodes))
         self.register_buffer("since", torch.zeros((), dtype=torch.int64))
@@ -49,6 +50,11 @@ class Trials(nn.Module):
         return bool((self.tried < self.episodes).any())
 
     @property
+    def alone(self) -> bool:
+        """Whether nothing is proposed."""
+        return bool(self.acting[-1])
+
+    @property
     def turns(self) -> int:
         """How many there were."""
         return int(self.tried.sum())
@@ -56,7 +62,7 @@ class Trials(nn.Module):
     @property
     def earnings(self) -> dict[str, float]:
         """Median return of each source's episodes, and of those without; of those that had some."""
-        had = zip(self.names, self.earned, map(int, self.tried.tolist()), strict=True)
+        had = zip(self.names, self.earned, self._counted, strict=True)
         return {name: _median(returns[:tried]) for name, returns, tried in had if tried}
 
     @property
@@ -66,11 +72,11 @@ class Trials(nn.Module):
         1 until the policy earns more than its source did, 0 once that is twice as much above what was earned without a
         source; 0 as well where nothing is proposed.
         """
-        if bool(self.silent):
+        if self.alone:
             return 0.0
-        if self.running or not bool(self.picked.any()):
+        if self.running or not bool(self.acting.any()):
             return 1.0
-        alone, source = _median(self.earned[-1]), _median(self.earned[int(self.picked.argmax())])
+        alone, source = _median(self.earned[-1]), _median(self.earned[int(self.acting.argmax())])
         if source <= alone:  # without trials
             return 1.0
         return min(1.0, max(0.0, 2.0 - (float(self.recent) - alone) / (source - alone)))
@@ -103,25 +109,34 @@ class Trials(nn.Module):
         acted = int(self.tried.argmin())
         self.earned[acted, int(self.tried[acted])] = return_
         self.tried[acted] += 1
+        told = {
+            number: _median(x[:n]) for number, (x, n) in enumerate(zip(self.earned, self._counted, strict=True)) if n
+        }
+        best = max(told, key=told.__getitem__)
         if self.running:
-            self._let_act(int(self.tried.argmin()))
+            _choose(self.acting, int(self.tried.argmin()))
+            _choose(self.kept, best)
             return
-        medians = torch.stack([returns.quantile(0.5) for returns in self.earned])
-        ranges = self.earned.amax(1) - self.earned.amin(1)
-        chance = ranges.quantile(0.5)  # so much do returns of one and the same differ
-        best = int(medians.argmax())
-        self.recent.copy_(medians[best])
-        if medians.amax() == medians.amin():
-            self._let_act(None)
+        chance = _median(self.earned.amax(1) - self.earned.amin(1))  # so much do returns of one and the same differ
+        alone = len(self.acting) - 1
+        if max(told.values()) == min(told.values()):
+            chosen = None
         else:
-            self._let_act(best if medians[best] > medians[-1] + chance else len(self.picked))
+            chosen = best if told[best] > told[alone] + chance else alone
+        self.recent.fill_(told[best])
+        _choose(self.acting, chosen)
+        _choose(self.kept, chosen)
 
-    def _let_act(self, number: int | None) -> None:
-        """A source; K for none of them; None for whichever the weights choose."""
-        self.silent.fill_(float(number == len(self.picked)))
-        self.picked.zero_()
-        if number is not None and number < len(self.picked):
-            self.picked[number] = 1.0
+    @property
+    def _counted(self) -> list[int]:
+        return [int(n) for n in self.tried]
+
+
+def _choose(which: Tensor, number: int | None) -> None:
+    """Make a one-hot of `number`; None leaves the choice to the weights."""
+    which.zero_()
+    if number is not None:
+        which[number] = 1.0
 
 
 def _median(returns: Tensor) -> float:

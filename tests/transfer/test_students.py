@@ -229,16 +229,31 @@ def test_a_source_on_trial_acts_whatever_the_weights_say():
     torch.manual_seed(0)
     guide = Guide(replace(TRIED, sources=("one", "two"), teacher=MODEL), 3, 1, 6)
     theirs, own, obs, z = torch.randn(5, 2, 16), torch.randn(5, 6), torch.randn(5, 3), torch.zeros(5, 8)
-    for number in range(2):
-        guide.trials.picked.copy_(guide.onehots[number])
-        expected = guide.replay.guide(obs, guide.onehots[number].expand(5, 2), z)
-        assert torch.allclose(guide.hint(theirs, own, obs, z)[:, :GUIDE], expected)
-    guide.trials.silent.fill_(1.0)
-    assert not guide.hint(theirs, own, obs, z).any()
-    guide.trials.silent.zero_()
-    guide.trials.picked.zero_()
-    best = guide.similarity.weights(theirs, own).argmax(-1)
-    assert torch.allclose(guide.hint(theirs, own, obs, z)[:, :GUIDE], guide.replay.guide(obs, guide.onehots[best], z))
+    for which, trying in ((guide.trials.acting, True), (guide.trials.kept, False)):
+        for number in range(2):
+            which.copy_(torch.eye(3)[number])
+            expected = guide.replay.guide(obs, guide.onehots[number].expand(5, 2), z)
+            assert torch.allclose(guide.hint(theirs, own, obs, z, trying=trying)[:, :GUIDE], expected)
+        which.copy_(torch.eye(3)[2])
+        assert not guide.hint(theirs, own, obs, z, trying=trying).any()
+        which.zero_()
+        best = guide.similarity.weights(theirs, own).argmax(-1)
+        expected = guide.replay.guide(obs, guide.onehots[best], z)
+        assert torch.allclose(guide.hint(theirs, own, obs, z, trying=trying)[:, :GUIDE], expected)
+
+
+def test_while_sources_are_tried_the_best_so_far_is_judged(teacher):
+    agent = student_on_trial(teacher)
+    policy, behaviour = agent.policy, agent.behaviour  # made before the trials go on
+    obs, memory, noise = torch.randn(4, 3), torch.zeros(4, policy.state_dim), torch.zeros(4, 1)
+    for earned in (2.0, 5.0):
+        agent.witness(an_episode(agent, agent.version, earned))
+    trials = agent.guide.trials
+    assert (int(trials.acting.argmax()), int(trials.kept.argmax())) == (2, 1)
+    judged, acted = policy(obs, memory)[0], behaviour(obs, memory, noise)[0]
+    assert not torch.allclose(judged, acted)
+    trials.acting.copy_(trials.kept)
+    assert torch.allclose(judged, behaviour(obs, memory, noise)[0])
 
 
 def test_a_teachers_error_is_that_of_what_it_expected():
