@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from robot_rl.bench.aggregate import iqm, iqm_interval
-from robot_rl.bench.cells import begin, data_digest
+from robot_rl.bench.cells import data_digest, seconds_of, working
 from robot_rl.bench.runs import Evaluation, FinishedRun, load_runs, save_runs
 from robot_rl.bench.small_data import main as bench
 from robot_rl.bench.small_data_recipe import SmallDataRecipe
@@ -142,17 +142,32 @@ def test_a_folder_that_other_options_or_logs_began_is_refused(logs: Path, tmp_pa
         "data": data_digest(logs / "random"), "seed": 0, "model": None, "online_model": False, "logged": False,
         "pretrain": None, "finetune": SMALL["finetune"] | {"algorithm": "td3-bc", "env": "Pendulum-v1", "steps": 300},
     }  # fmt: skip
-    begin(cell, plan)
+    with working(cell, plan):
+        pass
     with pytest.raises(
         DataError, match=r"seed0 was begun with other options or data: finetune\.steps was 300, is 210\."
     ):
         bench([*words, "--report-only"])
-    begin(cell.with_name("seed1"), plan | {"data": "of another file"})
+    with working(cell.with_name("seed1"), plan | {"data": "of another file"}):
+        pass
     words = _words(SMALL | {"seeds": [1]}, logs, tmp_path)
     with pytest.raises(
         DataError, match=r"data was of another file, is [0-9a-f]{64}; finetune\.steps was 300, is 210; seed"
     ):
         bench([*words, "--report-only"])
+
+
+def test_two_benches_do_not_work_on_the_same_run(tmp_path: Path) -> None:
+    cell = tmp_path / "seed0"
+    with working(cell, {"seed": 0}):
+        begun = (cell / "plan.json").read_bytes()
+        with pytest.raises(DataError, match="seed0 is in use by another process"), working(cell, {"seed": 1}):
+            pass
+    assert (cell / "plan.json").read_bytes() == begun
+    first = seconds_of(cell)
+    with working(cell, {"seed": 0}):  # free again
+        pass
+    assert seconds_of(cell) > first
 
 
 def test_known_runs_count_where_options_and_logs_are_the_same(

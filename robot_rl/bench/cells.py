@@ -25,6 +25,7 @@ from robot_rl.bench.jobs import robot_rl
 from robot_rl.bench.machine import machine
 from robot_rl.bench.runs import FILE, Evaluation, FinishedRun, load_runs, save_runs
 from robot_rl.data.dataset import load_dataset
+from robot_rl.data.durable import FolderLock, write_synced
 from robot_rl.data.episode import feed
 from robot_rl.data.formats.arrow import pyarrow_parquet
 from robot_rl.errors import DataError
@@ -72,15 +73,24 @@ def require_as_planned(folder: Path, plan: Plan) -> None:
         )
 
 
-def begin(folder: Path, plan: Plan) -> None:
-    """Make a run's folder and say there what it is told.
+@contextmanager
+def working(folder: Path, plan: Plan) -> Generator[None]:
+    """Have a run's folder to oneself, say there what it is told, and count the seconds of this sitting.
 
     Raises:
-        DataError: If it was begun with another plan.
+        DataError: If it was begun with another plan, or another bench is at work on it.
     """
-    require_as_planned(folder, plan)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / _PLAN, plan)
+    lock = FolderLock(folder, "run")
+    try:
+        require_as_planned(folder, plan)
+        keep(folder / _PLAN, plan)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            keep(folder / _SECONDS, seconds_of(folder) + time.perf_counter() - start)
+    finally:
+        lock.release()
 
 
 def run_verb(words: Sequence[str], out: Path, settings: Mapping[str, Any]) -> None:
@@ -93,20 +103,15 @@ def run_verb(words: Sequence[str], out: Path, settings: Mapping[str, Any]) -> No
     robot_rl([*words, "--config", str(file)])
 
 
-@contextmanager
-def counted(folder: Path) -> Generator[None]:
-    """Add the seconds of this sitting to those of the run in `folder`, however the sitting ends."""
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        _write(folder / _SECONDS, seconds_of(folder) + time.perf_counter() - start)
-
-
 def seconds_of(folder: Path) -> float:
-    """Of all sittings in `folder` that `counted` saw."""
+    """Of all sittings in `folder` that were brought to an end."""
     file = folder / _SECONDS
     return json.loads(file.read_text()) if file.is_file() else 0.0
+
+
+def keep(file: Path, value: Any) -> None:
+    """Write a value as JSON: whole or not there."""
+    write_synced(file, _canonical(value).encode())
 
 
 def finish(cell: Cell, run: Path, facts: dict[str, Any] | None = None) -> None:
@@ -132,7 +137,7 @@ def finish(cell: Cell, run: Path, facts: dict[str, Any] | None = None) -> None:
         processor=str(machine()["processor"]),
         facts=facts or {},
     )
-    _write(cell.folder / _RESULT, asdict(found))
+    keep(cell.folder / _RESULT, asdict(found))
 
 
 @dataclass(frozen=True)
@@ -218,12 +223,6 @@ def _finished(folder: Path) -> FinishedRun | None:
         return None
     raw = json.loads(file.read_text())
     return FinishedRun(**raw | {"curve": tuple(Evaluation(*point) for point in raw["curve"])})
-
-
-def _write(file: Path, value: Any) -> None:
-    work = file.with_suffix(".tmp")
-    work.write_text(_canonical(value))
-    work.rename(file)
 
 
 def _canonical(value: Any) -> str:

@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from robot_rl.bench.cells import begin, counted, data_digest, run_verb, seconds_of
+from robot_rl.bench.cells import data_digest, keep, run_verb, seconds_of, working
 from robot_rl.bench.jobs import robot_rl, run_jobs
 from robot_rl.bench.machine import machine
 from robot_rl.config import from_mapping, load_yaml, parse, to_mapping
@@ -83,11 +83,10 @@ def _one(config: OfflineBenchConfig, recipe: Recipe, arm: str, seed: int) -> Non
     """Train and evaluate one (arm, seed), unless its result is there already."""
     folder = config.out / arm / f"seed{seed}"
     settings: dict[str, Any] = {**recipe.common, **recipe.arms[arm], "seed": seed}
-    begin(folder, {"data": data_digest(config.data), "pretrain": settings, "episodes": recipe.episodes})
     target, run = folder / "evaluation.json", folder / "run"
-    if target.is_file():
-        return
-    with counted(folder):
+    with working(folder, {"data": data_digest(config.data), "pretrain": settings, "episodes": recipe.episodes}):
+        if target.is_file():
+            return
         run_verb(["pretrain", settings["algorithm"]], run, settings | {"data": str(config.data)})
     words: list[str] = ["evaluate", str(run), "--episodes", str(recipe.episodes), "--json"]
     words += ["--seed", str(1_000_000 + 10_000 * seed)]
@@ -95,9 +94,7 @@ def _one(config: OfflineBenchConfig, recipe: Recipe, arm: str, seed: int) -> Non
         if key in settings:
             words += [f"--{key.replace('_', '-')}", str(settings[key])]
     found = json.loads(robot_rl(words))
-    work = target.with_suffix(".tmp")
-    work.write_text(json.dumps({**found, "train_seconds": seconds_of(folder)}))
-    work.rename(target)
+    keep(target, {**found, "train_seconds": seconds_of(folder)})
 
 
 def _collect(config: OfflineBenchConfig, recipe: Recipe, origin: str) -> dict[str, Any]:

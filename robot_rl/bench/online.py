@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 
 from robot_rl.algorithms.student import EARNED
-from robot_rl.bench.cells import Cell, Plan, begin, counted, data_digest, finish, run_verb, settle
+from robot_rl.bench.cells import Cell, Plan, data_digest, finish, run_verb, settle, working
 from robot_rl.bench.jobs import robot_rl, run_jobs
 from robot_rl.bench.online_recipe import OnlineRecipe
 from robot_rl.bench.online_report import table, write_results
@@ -96,16 +96,16 @@ class _Teacher:
 
     def teach(self) -> None:
         """Train it and merge its sources where an arm wants them, unless that is done already."""
-        begin(self.folder, self.plan)
-        sources = list(map(str, self.sources))
-        if not (self.folder / "done").is_file():
-            run_verb(
-                ["pretrain", "teacher"], self.folder / "run", self.recipe.teachers[self.name] | {"sources": sources}
-            )
-            (self.folder / "done").touch()
-        wanted = any(parts.get("data") == self.name for parts in self.recipe.arms.values())
-        if wanted and not (self.folder / "data").exists():
-            robot_rl(["data", "merge", *sources, "--out", str(self.folder / "data")])
+        with working(self.folder, self.plan):
+            sources = list(map(str, self.sources))
+            if not (self.folder / "done").is_file():
+                run_verb(
+                    ["pretrain", "teacher"], self.folder / "run", self.recipe.teachers[self.name] | {"sources": sources}
+                )
+                (self.folder / "done").touch()
+            wanted = any(parts.get("data") == self.name for parts in self.recipe.arms.values())
+            if wanted and not (self.folder / "data").exists():
+                robot_rl(["data", "merge", *sources, "--out", str(self.folder / "data")])
 
 
 @dataclass(frozen=True)
@@ -136,13 +136,12 @@ class _Cell(Cell):
         }
 
     def run(self) -> None:
-        begin(self.folder, self.plan)
         common: dict[str, Any] = {"seed": self.seed}
         if not self.recipe.teachers:
             common["data"] = str(self.config.data)
         settings: dict[str, Any] = {**self.plan["finetune"], **common, "in_turns": True}
         out = self.folder / "finetune"
-        with counted(self.folder):
+        with working(self.folder, self.plan):
             if "pretrain" in self.parts:
                 start = self.folder / "pretrain"
                 pretrain: dict[str, Any] = {**self.plan["pretrain"], **common}

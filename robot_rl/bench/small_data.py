@@ -15,7 +15,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from robot_rl.bench.cells import Cell, Plan, begin, counted, data_digest, finish, run_verb, settle
+from robot_rl.bench.cells import Cell, Plan, data_digest, finish, run_verb, settle, working
 from robot_rl.bench.jobs import run_jobs
 from robot_rl.bench.small_data_recipe import SmallDataRecipe
 from robot_rl.bench.small_data_report import write_results
@@ -89,18 +89,17 @@ class _Cell(Cell):
     def train_model(self) -> None:
         """Train the world model that this arm shares with others, unless it is there already."""
         settings: dict[str, Any] = {**self.recipe.models[self.recipe.arms[self.arm].model], "seed": self.seed}
-        begin(self.model_folder, {"data": data_digest(self.data), "model": settings})
         run = self.model_folder / "run"
-        if not (run / "report.json").is_file():
-            run_verb(["world-model", settings["kind"]], run, settings | {"data": str(self.data)})
+        with working(self.model_folder, {"data": data_digest(self.data), "model": settings}):
+            if not (run / "report.json").is_file():
+                run_verb(["world-model", settings["kind"]], run, settings | {"data": str(self.data)})
 
     def run(self) -> None:
-        begin(self.folder, self.plan)
         arm = self.recipe.arms[self.arm]
         model: dict[str, Any] = {"world_model": str(self.model_folder / "run")} if arm.model else {}
         finetune: dict[str, Any] = {**self.plan["finetune"], "seed": self.seed, "in_turns": True}
         out = self.folder / "finetune"
-        with counted(self.folder):
+        with working(self.folder, self.plan):
             if arm.pretrain is not None:
                 start = self.folder / "pretrain"
                 pretrain: dict[str, Any] = {**self.plan["pretrain"], **model, "seed": self.seed, "data": str(self.data)}
