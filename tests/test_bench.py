@@ -91,7 +91,12 @@ def test_the_offline_bench_resumes_and_compares(tmp_path: Path, capsys: pytest.C
     stamp = (tmp_path / "out/td3/seed0/evaluation.json").stat().st_mtime_ns
     assert main(words) == 0  # everything is there: nothing runs again
     assert (tmp_path / "out/td3/seed0/evaluation.json").stat().st_mtime_ns == stamp
-    recipe.write_text(recipe.read_text().replace("baseline: bc", "baseline: bcc"))
+    before = recipe.read_text()
+    recipe.write_text(before.replace("hidden: [8]", "hidden: [9]").replace("[0]", "[1, 0]"))
+    assert main(words) == 2  # before seed 1, which would be new, is begun
+    assert "agent.hidden was [8], is [9]" in capsys.readouterr().err
+    assert not (tmp_path / "out/bc/seed1").exists()
+    recipe.write_text(before.replace("baseline: bc", "baseline: bcc"))
     assert main(words) == 2
 
 

@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from robot_rl.bench.cells import data_digest, keep, run_verb, seconds_of, working
+from robot_rl.bench.cells import data_digest, keep, require_as_planned, run_verb, seconds_of, working
 from robot_rl.bench.jobs import robot_rl, run_jobs
 from robot_rl.bench.machine import machine
 from robot_rl.config import from_mapping, load_yaml, parse, to_mapping
@@ -63,6 +63,8 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"{config.recipe}: baseline '{recipe.baseline}' is not one of {list(recipe.arms)}.")
     dataset = load_dataset(config.data)
     jobs = [(arm, seed) for seed in recipe.seeds for arm in recipe.arms]
+    for arm, seed in jobs:  # refused now rather than when its turn comes
+        require_as_planned(_folder(config, arm, seed), _plan(config, recipe, arm, seed))
     run_jobs(
         recipe.name,
         {f"{arm} seed {seed}": partial(_one, config, recipe, arm, seed) for arm, seed in jobs},
@@ -79,12 +81,21 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _folder(config: OfflineBenchConfig, arm: str, seed: int) -> Path:
+    return config.out / arm / f"seed{seed}"
+
+
+def _plan(config: OfflineBenchConfig, recipe: Recipe, arm: str, seed: int) -> dict[str, Any]:
+    settings: dict[str, Any] = {**recipe.common, **recipe.arms[arm], "seed": seed}
+    return {"data": data_digest(config.data), "pretrain": settings, "episodes": recipe.episodes}
+
+
 def _one(config: OfflineBenchConfig, recipe: Recipe, arm: str, seed: int) -> None:
     """Train and evaluate one (arm, seed), unless its result is there already."""
-    folder = config.out / arm / f"seed{seed}"
-    settings: dict[str, Any] = {**recipe.common, **recipe.arms[arm], "seed": seed}
+    folder, plan = _folder(config, arm, seed), _plan(config, recipe, arm, seed)
+    settings = plan["pretrain"]
     target, run = folder / "evaluation.json", folder / "run"
-    with working(folder, {"data": data_digest(config.data), "pretrain": settings, "episodes": recipe.episodes}):
+    with working(folder, plan):
         if target.is_file():
             return
         run_verb(["pretrain", settings["algorithm"]], run, settings | {"data": str(config.data)})
@@ -100,9 +111,7 @@ def _one(config: OfflineBenchConfig, recipe: Recipe, arm: str, seed: int) -> Non
 def _collect(config: OfflineBenchConfig, recipe: Recipe, origin: str) -> dict[str, Any]:
     arms: dict[str, Any] = {}
     for arm in recipe.arms:
-        found = [
-            json.loads((config.out / arm / f"seed{seed}" / "evaluation.json").read_text()) for seed in recipe.seeds
-        ]
+        found = [json.loads((_folder(config, arm, seed) / "evaluation.json").read_text()) for seed in recipe.seeds]
         arms[arm] = _summary(found)
     base = arms[recipe.baseline]
     for arm in arms.values():
