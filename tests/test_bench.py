@@ -94,7 +94,7 @@ def test_the_offline_bench_resumes_and_compares(tmp_path: Path, capsys: pytest.C
     before = recipe.read_text()
     recipe.write_text(before.replace("hidden: [8]", "hidden: [9]").replace("[0]", "[1, 0]"))
     assert main(words) == 2  # before seed 1, which would be new, is begun
-    assert "agent.hidden was [8], is [9]" in capsys.readouterr().err
+    assert "agent.hidden was [8], is [9]" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out/bc/seed1").exists()
     recipe.write_text(before.replace("baseline: bc", "baseline: bcc"))
     assert main(words) == 2
@@ -134,6 +134,23 @@ def test_committed_online_recipes_are_read() -> None:
             assert parts.get("teacher") in {None, *recipe.teachers}
             defaults = {"agent": CONFIGS[algorithm]()}
             assert from_mapping(FinetuneConfig, settings, str(file), defaults=defaults).steps == settings["steps"]
+
+
+def test_an_online_bench_without_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: tiny\nseeds: [0]\nmeasure: return\nthresholds: [-200]\n"
+        "finetune: {env: Pendulum-v1, steps: 30, warmup: 20, eval_every: 20, eval_episodes: 1, device: cpu}\n"
+        "arms:\n  alone: {finetune: {algorithm: sac, agent: {hidden: [8], critics: 2, batch_size: 4}}}\n"
+    )
+    words = ["bench", "online", str(recipe), "--out", str(tmp_path / "out"), "--json"]
+    assert main(words) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["data"] == "no logs"
+    assert result["arms"]["alone"]["steps"][-1] == 30
+    recipe.write_text(recipe.read_text() + "  cloned: {pretrain: {algorithm: bc}, finetune: {algorithm: sac}}\n")
+    assert main(words) == 2
+    assert "needs logs, from which 'cloned' is pretrained" in " ".join(capsys.readouterr().err.split())
 
 
 def test_an_online_bench_compares_returns_where_no_success_is_told(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from robot_rl.bench.online_report import table, write_results
 from robot_rl.config import from_mapping, load_yaml, parse
 from robot_rl.console import print_json
 from robot_rl.data.dataset import load_dataset
+from robot_rl.errors import ConfigError
 from robot_rl.run import read_metrics
 from robot_rl.transfer.plots import WEIGHT
 
@@ -41,13 +42,23 @@ class OnlineBenchConfig:
     """Benchmark of online fine-tuning."""
 
     recipe: tyro.conf.Positional[Path]  # YAML recipe, such as benchmarks/recipes/adroit_pen_online.yaml
-    data: Path  # dataset folder; for recipes with teachers the folder that holds their sources
     out: Path  # folder for runs and results
+    data: Path | None = None  # dataset folder; for recipes with teachers the folder that holds their sources
     env: str = ""  # Gymnasium id of the target in place of the recipe's
     jobs: int = 2  # processes at a time, one torch thread each
     known: Path | None = None  # runs.parquet of earlier runs; those with the same options and logs are not run again
     report_only: bool = False  # tabulate what is there instead of running what is missing
     json: bool = False  # the results as one JSON object on standard output
+
+    def logs_from_which(self, purpose: str) -> Path:
+        """The logs, for a `purpose` such as "its teachers learn".
+
+        Raises:
+            ConfigError: If none are given.
+        """
+        if self.data is None:
+            raise ConfigError(f"--data is missing: {self.recipe} needs logs, from which {purpose}.")
+        return self.data
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     recipe = from_mapping(OnlineRecipe, load_yaml(config.recipe), str(config.recipe))
     if config.env:
         recipe = replace(recipe, finetune=recipe.finetune | {"env": config.env})
-    origin = "sources" if recipe.teachers else load_dataset(config.data).origin
+    origin = _origin(config, recipe)
     task = str(recipe.finetune.get("env", ""))
     cells = [_Cell(task, arm, seed, config, recipe) for seed in recipe.seeds for arm in recipe.arms]
     done = settle(
@@ -68,6 +79,17 @@ def main(argv: Sequence[str]) -> int:
     else:
         Console(highlight=False).print(table(recipe, result["arms"]))
     return 0
+
+
+def _origin(config: OnlineBenchConfig, recipe: OnlineRecipe) -> str:
+    """What the logs are called; refused, if the recipe needs some and there are none."""
+    if recipe.teachers:
+        config.logs_from_which("its teachers learn")
+        return "sources"
+    for arm, parts in recipe.arms.items():
+        if "pretrain" in parts:
+            config.logs_from_which(f"'{arm}' is pretrained")
+    return "no logs" if config.data is None else load_dataset(config.data).origin
 
 
 @dataclass(frozen=True)
@@ -87,7 +109,8 @@ class _Teacher:
         """Folders in --data; {target} is the task of the arms' environment, "push" for metaworld/push-v3."""
         target = str(self.recipe.finetune.get("env", "")).rpartition("/")[2].rpartition("-v")[0]
         names: list[str] = self.recipe.teachers[self.name]["sources"]
-        return [self.config.data / source.format(target=target) for source in names]
+        logs = self.config.logs_from_which("its teachers learn")
+        return [logs / source.format(target=target) for source in names]
 
     @property
     def plan(self) -> Plan:
@@ -122,12 +145,17 @@ class _Cell(Cell):
         return self.recipe.arms[self.arm]
 
     @property
+    def logs(self) -> Path | None:
+        """Those that every arm of the recipe sees."""
+        return None if self.recipe.teachers else self.config.data
+
+    @property
     def plan(self) -> Plan:
         recipe, parts = self.recipe, self.parts
         teachers = {parts[key] for key in ("teacher", "data") if key in parts}
         return {
             "seed": self.seed,
-            "data": None if recipe.teachers else data_digest(self.config.data),
+            "data": None if (logs := self.logs) is None else data_digest(logs),
             "teachers": {name: _Teacher(self.config, recipe, name).plan for name in sorted(teachers)},
             "transfer": parts.get("teacher"),
             "merged": parts.get("data"),
@@ -137,8 +165,8 @@ class _Cell(Cell):
 
     def run(self) -> None:
         common: dict[str, Any] = {"seed": self.seed}
-        if not self.recipe.teachers:
-            common["data"] = str(self.config.data)
+        if self.logs is not None:
+            common["data"] = str(self.logs)
         settings: dict[str, Any] = {**self.plan["finetune"], **common, "in_turns": True}
         out = self.folder / "finetune"
         with working(self.folder, self.plan):
