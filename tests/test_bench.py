@@ -21,7 +21,7 @@ from robot_rl.data.dataset import write_dataset
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Batch
 from robot_rl.envs import env_spec, make_env
-from robot_rl.errors import DataError, RobotRLError
+from robot_rl.errors import ConfigError, DataError, RobotRLError
 from robot_rl.evaluate import bootstrap_interval, wilson_interval
 from robot_rl.online_run import FinetuneConfig
 from robot_rl.transfer.teacher import TeacherConfig
@@ -134,6 +134,13 @@ def test_committed_online_recipes_are_read() -> None:
             assert parts.get("teacher") in {None, *recipe.teachers}
             defaults = {"agent": CONFIGS[algorithm]()}
             assert from_mapping(FinetuneConfig, settings, str(file), defaults=defaults).steps == settings["steps"]
+
+
+def test_an_arm_may_have_fewer_seeds_than_the_bench() -> None:
+    arms = {"long": {"finetune": {}, "seeds": [1]}, "short": {"finetune": {}}}
+    assert OnlineRecipe(name="n", seeds=(0, 1), arms=arms).runs == [("short", 0), ("long", 1), ("short", 1)]
+    with pytest.raises(ConfigError, match=r"Arm 'long' has seeds \[1\]; the bench has \[0\]"):
+        OnlineRecipe(name="n", seeds=(0,), arms=arms)
 
 
 def test_an_online_bench_without_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

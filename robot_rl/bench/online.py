@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
         recipe = replace(recipe, finetune=recipe.finetune | {"env": config.env})
     origin = _origin(config, recipe)
     task = str(recipe.finetune.get("env", ""))
-    cells = [_Cell(task, arm, seed, config, recipe) for seed in recipe.seeds for arm in recipe.arms]
+    cells = [_Cell(task, arm, seed, config, recipe) for arm, seed in recipe.runs]
     done = settle(
         cells, partial(_run_all, config, recipe), known=config.known, out=config.out, report_only=config.report_only
     )

@@ -156,7 +156,7 @@ def _rows(recipe: OnlineRecipe, arms: dict[str, Any]) -> list[list[str]]:
 def _markdown(recipe: OnlineRecipe, result: dict[str, Any]) -> str:
     columns = _columns(recipe)
     runs = sum(len(arm["seeds"]) for arm in result["arms"].values())
-    wanted = len(recipe.arms) * len(recipe.seeds)
+    wanted = len(recipe.runs)
     lines = [
         f"# {recipe.name}", "",
         *([f"**Partial: {runs} of {wanted} runs are finished.**", ""] if runs < wanted else []),
