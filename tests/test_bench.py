@@ -169,7 +169,7 @@ def test_an_online_bench_compares_returns_where_no_success_is_told(tmp_path: Pat
     arm = write_results(tmp_path, recipe, runs, "sources")["arms"]["alone"]
     assert arm["return_by_seed"] == [[0.0, 100.0, 200.0, 300.0, 400.0]]
     assert arm["interactions_to"] == {"200": [2000]}
-    assert "| alone | 0 | 0 | 400 | 400 | 0 | 0 | 2,000 | 1 |" in (tmp_path / "results.md").read_text()
+    assert "| alone | 0 | 0 | 400 | 200 | 0 | 0 | 2,000 | 1 |" in (tmp_path / "results.md").read_text()
     with pytest.raises(DataError, match=r"tells no success\. Compare returns: `measure: return`"):
         write_results(tmp_path, replace(recipe, measure="success"), runs, "sources")
 

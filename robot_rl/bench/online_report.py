@@ -67,6 +67,8 @@ def _summary(recipe: OnlineRecipe, runs: Sequence[FinishedRun]) -> dict[str, Any
         "start": float(mean[0]),
         "end": float(mean[-1]),
         "best": float(mean.max()),
+        "over_run": float(mean.mean()),
+        "over_run_interval_95": bootstrap_interval(table.mean(1)),
         "deepest_fall_of_the_mean": float(max(0.0, mean[0] - mean.min())),
         "deepest_fall_by_seed": np.maximum(0.0, table[:, 0] - table.min(1)).tolist(),
         "interactions_to": {
@@ -120,7 +122,7 @@ def interactions_to(steps: Sequence[int], curve: Sequence[float], level: float) 
 
 def _columns(recipe: OnlineRecipe) -> list[str]:
     return [
-        "arm", "seeds", "start", "end", "best mean", "deepest fall of the mean", "of a seed",
+        "arm", "seeds", "start", "end", "mean of all evaluations", "deepest fall of the mean", "of a seed",
         *(f"interactions to {_told(recipe, level, 0)}, by seed" for level in recipe.thresholds), "minutes",
     ]  # fmt: skip
 
@@ -128,8 +130,11 @@ def _columns(recipe: OnlineRecipe) -> list[str]:
 def _rows(recipe: OnlineRecipe, arms: dict[str, Any]) -> list[list[str]]:
     rows: list[list[str]] = []
     show = partial(_told, recipe)
+
+    def between(value: float, interval: tuple[float, float], arm: dict[str, Any]) -> str:
+        return show(value) + (f" [{show(interval[0])}, {show(interval[1])}]" if len(arm["seeds"]) > 1 else "")
+
     for name, arm in arms.items():
-        low, high = arm[f"{recipe.measure}_interval_95"][-1]
         reached = [
             ", ".join(
                 f"> {arm['steps'][-1]:,}" if n is None else f"{n:,}"
@@ -142,8 +147,8 @@ def _rows(recipe: OnlineRecipe, arms: dict[str, Any]) -> list[list[str]]:
                 name,
                 ", ".join(map(str, arm["seeds"])),
                 show(arm["start"]),
-                show(arm["end"]) + (f" [{show(low)}, {show(high)}]" if len(arm["seeds"]) > 1 else ""),
-                show(arm["best"]),
+                between(arm["end"], arm[f"{recipe.measure}_interval_95"][-1], arm),
+                between(arm["over_run"], arm["over_run_interval_95"], arm),
                 show(arm["deepest_fall_of_the_mean"]),
                 show(max(arm["deepest_fall_by_seed"])),
                 *reached,
