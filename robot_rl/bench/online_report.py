@@ -23,6 +23,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 IN_A_ROW = 3
+FEW, COLOURS = 6, 10  # arms that a plot shows side by side; colours before they come again
 
 
 def write_results(out: Path, recipe: OnlineRecipe, runs: Sequence[FinishedRun], data: str) -> dict[str, Any]:
@@ -194,18 +195,24 @@ def _markdown(recipe: OnlineRecipe, result: dict[str, Any]) -> str:
 
 
 def _plot(recipe: OnlineRecipe, arms: dict[str, Any], target: Path) -> None:
-    figure, axis = plt.subplots(figsize=(7, 4.2))
-    for name, arm in arms.items():
+    many = len(arms) > FEW
+    figure, axis = plt.subplots(figsize=(10, 4.6) if many else (7, 4.2))
+    for number, (name, arm) in enumerate(arms.items()):
         band = np.asarray(arm[f"{recipe.measure}_interval_95"])
-        (drawn,) = axis.plot(arm["steps"], arm[recipe.measure], marker=".", label=name)
-        axis.fill_between(arm["steps"], band[:, 0], band[:, 1], alpha=0.15, color=drawn.get_color(), linewidth=0)
+        line = "-" if number < COLOURS else "--"
+        (drawn,) = axis.plot(arm["steps"], arm[recipe.measure], line, marker=".", label=name)
+        shade = 0.05 if many else 0.15
+        axis.fill_between(arm["steps"], band[:, 0], band[:, 1], alpha=shade, color=drawn.get_color(), linewidth=0)
     axis.set_xlabel("interactions")
     axis.set_ylabel(recipe.measure)
     if recipe.measure == "success":
         axis.set_ylim(0, 1)
     axis.set_title(recipe.name, fontsize=10)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    if many:
+        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    else:
+        axis.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(target, dpi=110)
     plt.close(figure)
