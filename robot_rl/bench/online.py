@@ -31,10 +31,10 @@ from robot_rl.transfer.plots import WEIGHT
 
 DESCRIPTION = """Fine-tune every arm of a recipe with every seed, each from its own pretraining, and write
 OUT/runs.parquet (a row an evaluation), OUT/results.json, OUT/results.md and OUT/results.png: success (the return, where
-the recipe says so) over interactions, the deepest fall below the starting point, and the interactions to each threshold
-(the first of three evaluations in a row at or above it; censored where there is none). Interrupted, it goes on with
-what is missing; with `--known FILE` also on another machine, from a runs.parquet. `--report-only` tabulates what is
-there."""
+the recipe says so) over interactions, its mean over all evaluations, the deepest fall below the starting point, and the
+interactions to each threshold (the first of three evaluations in a row at or above it; censored where there is none).
+Interrupted, it goes on with what is missing; with `--known FILE` also on another machine, from a runs.parquet.
+`--report-only` tabulates what is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class OnlineBenchConfig:
 
     recipe: tyro.conf.Positional[Path]  # YAML recipe, such as benchmarks/recipes/adroit_pen_online.yaml
     out: Path  # folder for runs and results
-    data: Path | None = None  # dataset folder; for recipes with teachers the folder that holds their sources
+    data: Path | None = None  # dataset folder, if anything learns from logs; with teachers the one of their sources
     env: str = ""  # Gymnasium id of the target in place of the recipe's
     jobs: int = 2  # processes at a time, one torch thread each
     known: Path | None = None  # runs.parquet of earlier runs; those with the same options and logs are not run again
@@ -82,13 +82,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _origin(config: OnlineBenchConfig, recipe: OnlineRecipe) -> str:
-    """What the logs are called; refused, if the recipe needs some and there are none."""
+    """What the logs are called."""
     if recipe.teachers:
-        config.logs_from_which("its teachers learn")
         return "sources"
-    for arm, parts in recipe.arms.items():
-        if "pretrain" in parts:
-            config.logs_from_which(f"'{arm}' is pretrained")
     return "no logs" if config.data is None else load_dataset(config.data).origin
 
 
@@ -147,7 +143,11 @@ class _Cell(Cell):
     @property
     def logs(self) -> Path | None:
         """Those that every arm of the recipe sees."""
-        return None if self.recipe.teachers else self.config.data
+        if self.recipe.teachers:
+            return None
+        return (
+            self.config.logs_from_which(f"'{self.arm}' is pretrained") if "pretrain" in self.parts else self.config.data
+        )
 
     @property
     def plan(self) -> Plan:

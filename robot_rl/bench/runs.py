@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from robot_rl.data.durable import write_synced
 from robot_rl.data.formats.arrow import pyarrow_parquet, read_columns
 from robot_rl.errors import DataError
 
@@ -64,9 +65,9 @@ def save_runs(file: Path, runs: Sequence[FinishedRun]) -> None:
         for r in runs
         for point in r.curve
     ]
-    work = file.with_suffix(".tmp")
-    parquet.write_table(pa.Table.from_pylist([dict(zip(_COLUMNS, row, strict=True)) for row in rows]), work)
-    work.rename(file)
+    content = pa.BufferOutputStream()
+    parquet.write_table(pa.Table.from_pylist([dict(zip(_COLUMNS, row, strict=True)) for row in rows]), content)
+    write_synced(file, content.getvalue().to_pybytes())
 
 
 def load_runs(file: Path) -> dict[str, FinishedRun]:

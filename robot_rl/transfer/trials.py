@@ -62,8 +62,7 @@ class Trials(nn.Module):
     @property
     def earnings(self) -> dict[str, float]:
         """Median return of each source's episodes, and of those without; of those that had some."""
-        had = zip(self.names, self.earned, self._counted, strict=True)
-        return {name: _median(returns[:tried]) for name, returns, tried in had if tried}
+        return {self.names[number]: median for number, median in self._medians.items()}
 
     @property
     def hold(self) -> float:
@@ -109,9 +108,7 @@ class Trials(nn.Module):
         acted = int(self.tried.argmin())
         self.earned[acted, int(self.tried[acted])] = return_
         self.tried[acted] += 1
-        told = {
-            number: _median(x[:n]) for number, (x, n) in enumerate(zip(self.earned, self._counted, strict=True)) if n
-        }
+        told = self._medians
         best = max(told, key=told.__getitem__)
         if self.running:
             _choose(self.acting, int(self.tried.argmin()))
@@ -128,8 +125,10 @@ class Trials(nn.Module):
         _choose(self.kept, chosen)
 
     @property
-    def _counted(self) -> list[int]:
-        return [int(n) for n in self.tried]
+    def _medians(self) -> dict[int, float]:
+        """By number in `names`, of those that had episodes."""
+        had = enumerate(zip(self.earned, map(int, self.tried), strict=True))
+        return {number: _median(returns[:tried]) for number, (returns, tried) in had if tried}
 
 
 def _choose(which: Tensor, number: int | None) -> None:
