@@ -69,8 +69,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_synced(file: Path, content: bytes) -> None:
-    """Write a small file under a temporary name, sync it, rename it: whole or not there."""
-    work = file.with_name(f".{file.name}.tmp")
+    """Write a small file under a temporary name, sync it, rename it: whole or not there, also where two processes do."""
+    work = file.with_name(f".{file.name}.tmp-{os.getpid()}")
     with work.open("wb") as handle:
         handle.write(content)
         handle.flush()

@@ -16,7 +16,7 @@ from robot_rl.errors import DataError
 from tests.data.made import SPEC, make_episode
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.lists(
         st.tuples(

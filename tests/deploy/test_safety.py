@@ -104,7 +104,7 @@ def broken(kind: str, position: np.ndarray) -> ArmState:
             return state(position)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(TICK, min_size=1, max_size=60), st.sampled_from([0.0, 0.3]))
 def test_no_joint_command_leaves_that_breaks_a_limit(stream: list[tuple[list[float], str]], ramp_s: float) -> None:
     supervisor = armed(ramp_s=ramp_s)
@@ -128,7 +128,7 @@ def test_no_joint_command_leaves_that_breaks_a_limit(stream: list[tuple[list[flo
         last, speed = command, now
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(TICK, min_size=1, max_size=30))
 def test_a_rehearsal_changes_no_decision(stream: list[tuple[list[float], str]]) -> None:
     plain, rehearsed = armed(ramp_s=0.3), armed(ramp_s=0.3)
@@ -157,7 +157,7 @@ def test_a_rehearsal_survives_what_the_check_refuses(bad: float) -> None:
         assert supervisor.check(seen, middle, 0.0).verdict is not Verdict.PASSED
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(numbers(), min_size=7, max_size=7), st.lists(st.floats(-0.5, 0.5), min_size=2, max_size=2))
 def test_no_tool_command_leaves_that_breaks_a_limit(asked: list[float], at: list[float]) -> None:
     supervisor = armed("osc_pose")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_rl import experts
@@ -187,7 +187,6 @@ def test_a_checkpoint_brings_the_interventions_back() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*(x._source.sample(64, x._sampler) for x in (one, two)), strict=True))
 
 
-@settings(deadline=None)
 @given(capacity=st.integers(1, 9), sizes=st.lists(st.integers(1, 12), max_size=6))
 def test_a_ring_filled_at_once_lies_as_if_filled_one_by_one(capacity: int, sizes: list[int]) -> None:
     found = rows(sum(sizes) or 1, every=3)

@@ -44,7 +44,7 @@ def test_a_transition_without_next_observation_is_never_drawn() -> None:
     assert drawn == {0.0, 1.0, 10.0, 11.0}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.integers(3, 25))
 def test_the_ring_keeps_the_newest_transitions_in_order(lengths: list[int], capacity: int) -> None:
     replay = Replay(SPEC, capacity)

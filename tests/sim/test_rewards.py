@@ -22,12 +22,12 @@ def observation(env: Any, **entries: Any) -> np.ndarray:
     return obs[None]
 
 
-def told_again(env: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Observations of random actions, and the same with the goal that the last one meets, (T, S) each."""
+def told_again(env: Any, seed: int = 0) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Observations of random actions, the same with the goal of the last one, (T, S) each, and whether it is met."""
+    env.action_space.seed(seed)
     obs = np.array([env.reset(seed=0)[0]] + [env.step(env.action_space.sample())[0] for _ in range(20)])
     found = env.get_wrapper_attr("with_goal_reached")(obs, obs[-1])
-    assert env.get_wrapper_attr("goal_reached")(found)[-1]
-    return obs, found
+    return obs, found, bool(env.get_wrapper_attr("goal_reached")(found)[-1])
 
 
 @needs_adroit
@@ -71,7 +71,8 @@ def test_the_virtual_arm_progresses_from_half_a_metre_to_three_centimetres() -> 
 def test_the_virtual_arm_reaches_the_goal_that_it_is_given_in_hindsight() -> None:
     env = make_env("VirtualArm-v1")
     see = env_spec(env).slice_of
-    obs, found = told_again(env)
+    obs, found, met = told_again(env)
+    assert met
     assert (found[:, see("goal_pos")] == obs[-1, see("tool_pos")]).all()
     assert (np.delete(found, see("goal_pos"), 1) == np.delete(obs, see("goal_pos"), 1)).all()
 
@@ -80,7 +81,8 @@ def test_the_virtual_arm_reaches_the_goal_that_it_is_given_in_hindsight() -> Non
 def test_the_pen_meets_the_goal_that_it_is_given_in_hindsight() -> None:
     env = make_env("AdroitHandPen-v1")
     see = env_spec(env).slice_of
-    obs, found = told_again(env)
+    obs, found, met = told_again(env)
+    assert met
     assert (found[:, see("target_direction")] == obs[-1, see("pen_direction")]).all()
     for side in (obs, found):  # upstream's own rule
         error = side[:, see("pen_direction")] - side[:, see("target_direction")]
@@ -88,6 +90,14 @@ def test_the_pen_meets_the_goal_that_it_is_given_in_hindsight() -> None:
     same = np.ones(obs.shape[1], bool)
     same[see("target_direction")] = same[see("direction_error")] = False
     assert (found[:, same] == obs[:, same]).all()
+
+
+@needs_adroit
+def test_a_pen_that_slipped_too_far_meets_no_goal_in_hindsight() -> None:
+    env = make_env("AdroitHandPen-v1")
+    obs, _, met = told_again(env, seed=124)
+    assert np.linalg.norm(obs[-1, env_spec(env).slice_of("target_to_pen")]) > 0.075  # upstream's own bound
+    assert not met
 
 
 @needs_adroit

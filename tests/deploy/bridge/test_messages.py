@@ -154,7 +154,7 @@ any_value = st.recursive(
 
 
 def fuzz(examples: int) -> None:
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(any_bytes, mutation, st.sampled_from(sorted(EXAMPLES)), st.text(max_size=10), any_value)
     def run(raw: bytes, change: tuple[str, int, int], name: str, key: str, value: Any) -> None:
         survives(raw)
@@ -186,7 +186,7 @@ json_value = st.recursive(
 def test_whatever_spec_an_actor_claims_is_welcomed_or_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
     desk = Desk(ReplayLog(tmp_path_factory.mktemp("log"), make_spec()))
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(st.lists(st.integers(0, 9), max_size=4), json_value)
     def run(path: list[int], value: Any) -> None:
         spec = json.dumps(changed(make_spec().to_dict(), path, value)).encode()

@@ -89,7 +89,7 @@ def test_opens_to_the_last_whole_frame_after_a_cut_at_any_byte(
         shutil.rmtree(folder)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(at=st.integers(0, 10_000), flip=st.integers(1, 255))
 def test_a_flipped_byte_never_gets_through(tmp_path_factory: pytest.TempPathFactory, at: int, flip: int) -> None:
     folder = tmp_path_factory.mktemp("log")
