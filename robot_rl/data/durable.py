@@ -69,7 +69,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_synced(file: Path, content: bytes) -> None:
-    """Write a small file under a temporary name, sync it, rename it: whole or not there, also where two processes do."""
+    """Write a small file under a name of this process's own, sync it, rename it: whole or not there."""
     work = file.with_name(f".{file.name}.tmp-{os.getpid()}")
     with work.open("wb") as handle:
         handle.write(content)
