@@ -127,7 +127,7 @@ def test_committed_online_recipes_are_read() -> None:
     for file in files:
         recipe = from_mapping(OnlineRecipe, load_yaml(file), str(file))
         for settings in recipe.teachers.values():
-            assert len(from_mapping(TeacherConfig, settings | {"out": "o"}, str(file)).sources) > 2
+            assert len(from_mapping(TeacherConfig, settings | {"out": "o"}, str(file)).sources) >= 2
         for parts in recipe.arms.values():
             settings = recipe.finetune | parts["finetune"] | {"data": "d", "out": "o"}
             algorithm = settings["algorithm"]
