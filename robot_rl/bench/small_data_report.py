@@ -16,7 +16,7 @@ import numpy as np
 
 from robot_rl.bench.aggregate import Interval, iqm_interval
 from robot_rl.bench.machine import machine
-from robot_rl.bench.online_report import IN_A_ROW, interactions_to
+from robot_rl.bench.online_report import COLOURS, IN_A_ROW, interactions_to
 from robot_rl.bench.runs import FinishedRun
 from robot_rl.bench.small_data_recipe import SmallDataRecipe, Task
 from robot_rl.config import to_mapping
@@ -201,17 +201,18 @@ def _plot(target: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) ->
     figure, axes = plt.subplots(1, len(tasks), figsize=(5.2 * len(tasks), 4.0), squeeze=False)
     for axis, (task, goal) in zip(axes.flat, tasks.items(), strict=True):
         budgets: list[int] = []
-        for arm in recipe.arms:
+        for number, arm in enumerate(recipe.arms):  # an arm looks the same in every panel
             curves = [_measured(r, goal) for r in runs if (r.task, r.arm) == (task, arm)]
             if not curves:
                 continue
+            look = {"color": f"C{number % COLOURS}", "linestyle": "-" if number < COLOURS else "--"}
             budgets.append(curves[0][-1][0])
             length = min(map(len, curves))
             steps = [s for s, _ in curves[0][:length]]
             points = [iqm_interval([np.asarray([score(goal, c[i][1]) for c in curves])]) for i in range(length)]
-            (line,) = axis.plot(steps, [p.value for p in points], label=f"{arm} ({len(curves)})", linewidth=1.2)
+            axis.plot(steps, [p.value for p in points], label=f"{arm} ({len(curves)})", linewidth=1.2, **look)
             low, high = [p.low for p in points], [p.high for p in points]
-            axis.fill_between(steps, low, high, alpha=0.15, linewidth=0, color=line.get_color())
+            axis.fill_between(steps, low, high, alpha=0.15, linewidth=0, color=look["color"])
         axis.axhline(goal.threshold, linestyle=":", color="grey")
         if budgets and max(budgets) > 3 * min(budgets):  # a baseline that was given more time
             axis.set_xscale("symlog", linthresh=min(budgets))
@@ -219,7 +220,7 @@ def _plot(target: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) ->
         axis.set_xlabel("interactions", fontsize=8)
         axis.set_ylabel("score", fontsize=8)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)  # below: arms are many
+        axis.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)  # below: arms are many
     figure.tight_layout()
     figure.savefig(target, dpi=110, bbox_inches="tight")
     plt.close(figure)
