@@ -194,15 +194,20 @@ def _markdown(recipe: OnlineRecipe, result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def arm_look(number: int) -> dict[str, Any]:
+    """Colour and line of a recipe's arm, by its place there; beyond the colours they come again, dashed."""
+    return {"color": f"C{number % COLOURS}", "linestyle": "-" if number < COLOURS else "--"}
+
+
 def _plot(recipe: OnlineRecipe, arms: dict[str, Any], target: Path) -> None:
     many = len(arms) > FEW
     figure, axis = plt.subplots(figsize=(10, 4.6) if many else (7, 4.2))
     for number, (name, arm) in enumerate(arms.items()):
         band = np.asarray(arm[f"{recipe.measure}_interval_95"])
-        line = "-" if number < COLOURS else "--"
-        (drawn,) = axis.plot(arm["steps"], arm[recipe.measure], line, marker=".", label=name)
+        look = arm_look(number)
+        axis.plot(arm["steps"], arm[recipe.measure], marker=".", label=name, **look)
         shade = 0.05 if many else 0.15
-        axis.fill_between(arm["steps"], band[:, 0], band[:, 1], alpha=shade, color=drawn.get_color(), linewidth=0)
+        axis.fill_between(arm["steps"], band[:, 0], band[:, 1], alpha=shade, color=look["color"], linewidth=0)
     axis.set_xlabel("interactions")
     axis.set_ylabel(recipe.measure)
     if recipe.measure == "success":

@@ -16,7 +16,7 @@ import numpy as np
 
 from robot_rl.bench.aggregate import Interval, iqm_interval
 from robot_rl.bench.machine import machine
-from robot_rl.bench.online_report import COLOURS, IN_A_ROW, interactions_to
+from robot_rl.bench.online_report import IN_A_ROW, arm_look, interactions_to
 from robot_rl.bench.runs import FinishedRun
 from robot_rl.bench.small_data_recipe import SmallDataRecipe, Task
 from robot_rl.config import to_mapping
@@ -205,7 +205,7 @@ def _plot(target: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) ->
             curves = [_measured(r, goal) for r in runs if (r.task, r.arm) == (task, arm)]
             if not curves:
                 continue
-            look = {"color": f"C{number % COLOURS}", "linestyle": "-" if number < COLOURS else "--"}
+            look = arm_look(number)
             budgets.append(curves[0][-1][0])
             length = min(map(len, curves))
             steps = [s for s, _ in curves[0][:length]]
