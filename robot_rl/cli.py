@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from rich.console import Console
-
 from robot_rl.config import nearest
+from robot_rl.console import make_console
 from robot_rl.errors import ConfigError, RobotRLError
 
 SUMMARIES = {
@@ -45,7 +44,7 @@ SUMMARIES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
-    console = Console(stderr=True, highlight=False)
+    console = make_console(stderr=True)
     try:
         return _dispatch(words)
     except RobotRLError as error:
@@ -78,7 +77,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _print_help(verbs: dict[str, EntryPoint]) -> None:
-    out = Console(highlight=False)
+    out = make_console()
     out.print("[bold]robot-rl[/]: from teleop logs to a policy running on the arm\n")
     out.print("usage: robot-rl COMMAND [options]; `robot-rl COMMAND --help` explains each\n", markup=False)
     order = [v for v in SUMMARIES if v in verbs] + sorted(set(verbs) - set(SUMMARIES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,24 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+PIPED = 200  # columns of a table that goes to a file or another program
+
+
+def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Where a command talks: on a terminal as wide as that; elsewhere each sentence stays one line.
+
+    Off a terminal, a fixed width would break paths and messages where no one reads columns, and logs
+    could not be searched for them. `COLUMNS` in the environment still sets the width.
+
+    Args:
+        stderr: Talk on standard error, so that standard output holds the answer alone.
+        quiet: Say nothing.
+    """
+    console = Console(stderr=stderr, quiet=quiet, highlight=False)
+    if not (sys.stderr if stderr else sys.stdout).isatty() and "COLUMNS" not in os.environ:
+        console.width, console.soft_wrap = PIPED, True
+    return console
 
 
 class _Rate(ProgressColumn):
@@ -39,7 +58,7 @@ def progress_bar(*, hidden: bool = False) -> Progress:
         _Rate(),
         TimeRemainingColumn(),
         TextColumn("[dim]{task.fields[note]}"),
-        console=Console(stderr=True),
+        console=make_console(stderr=True),
         disable=hidden,
     )
 

@@ -94,7 +94,7 @@ def test_the_offline_bench_resumes_and_compares(tmp_path: Path, capsys: pytest.C
     before = recipe.read_text()
     recipe.write_text(before.replace("hidden: [8]", "hidden: [9]").replace("[0]", "[1, 0]"))
     assert main(words) == 2  # before seed 1, which would be new, is begun
-    assert "agent.hidden was [8], is [9]" in " ".join(capsys.readouterr().err.split())
+    assert "agent.hidden was [8], is [9]" in capsys.readouterr().err
     assert not (tmp_path / "out/bc/seed1").exists()
     recipe.write_text(before.replace("baseline: bc", "baseline: bcc"))
     assert main(words) == 2
@@ -157,7 +157,7 @@ def test_an_online_bench_without_logs(tmp_path: Path, capsys: pytest.CaptureFixt
     assert result["arms"]["alone"]["steps"][-1] == 30
     recipe.write_text(recipe.read_text() + "  cloned: {pretrain: {algorithm: bc}, finetune: {algorithm: sac}}\n")
     assert main(words) == 2
-    assert "needs logs, from which 'cloned' is pretrained" in " ".join(capsys.readouterr().err.split())
+    assert "needs logs, from which 'cloned' is pretrained" in capsys.readouterr().err
 
 
 def test_an_online_bench_compares_returns_where_no_success_is_told(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from deploy.bench.made import HIDDEN, made_model, made_spec, stamped
@@ -24,6 +23,7 @@ from deploy.bridge.learner import LearnerHub
 from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
+from robot_rl.console import make_console
 from robot_rl.data.replay_log import ReplayLog
 
 DESCRIPTION = """\
@@ -162,6 +162,6 @@ def _print(result: dict[str, Any]) -> None:
         sign = "" if goal is None else (">= " if key == "stored_per_s" else "<= ") + f"{goal:,}"
         spread = ", ".join(f"{v:,.1f}" for v in row["rounds"])
         table.add_row(key, f"{row['median']:,.1f}", spread, sign)
-    out = Console(highlight=False)
+    out = make_console()
     out.print(table)
     out.print(f"load average before: {result['load_average_before']}; {result['machine']}", markup=False)

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from deploy.bench.chaos_process import DRAIN_S, SPEC, Noted
 from deploy.bench.chaos_proxy import Fault, Proxy
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
-from robot_rl.console import print_json
+from robot_rl.console import make_console, print_json
 from robot_rl.data.replay_log import ReplayLog
 from robot_rl.errors import BridgeError
 
@@ -351,4 +350,4 @@ def _print(outcomes: list[Outcome]) -> None:
         table.add_column(column, justify="left" if column == "fault" else "right")
     for row in _rows(outcomes):
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    make_console().print(table)

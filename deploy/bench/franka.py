@@ -24,7 +24,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from rich.console import Console
 
 from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm
@@ -39,7 +38,7 @@ from deploy.recorder import Recorder
 from deploy.safety.supervisor import Supervisor
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
-from robot_rl.console import print_json
+from robot_rl.console import make_console, print_json
 from robot_rl.errors import ArmError, ConfigError, LimitError
 from robot_rl.spec import Array
 
@@ -80,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
     if config.json:
         print_json(result)
     else:
-        Console(highlight=False).print(markdown(result), markup=False, soft_wrap=True)
+        make_console().print(markdown(result), markup=False, soft_wrap=True)
     return 0
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from deploy.arms.arm import ArmState
 from deploy.arms.config import load_arm
@@ -26,7 +25,7 @@ from deploy.safety.kinematics import Kinematics
 from deploy.safety.limits import Limits
 from deploy.safety.supervisor import Supervisor
 from robot_rl.config import parse
-from robot_rl.console import print_json
+from robot_rl.console import make_console, print_json
 from robot_rl.errors import LimitError
 
 DESCRIPTION = """Throw random command streams at the safety supervisor and count the commands that break a limit:
@@ -83,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
         rows = {f"{arm}/{kind}": _plain(t) for (arm, kind), t in tallies.items()}
         print_json({"broken": broken, "seconds": seconds, "rows": rows})
     else:
-        Console(highlight=False).print(text, markup=False, soft_wrap=True)
+        make_console().print(text, markup=False, soft_wrap=True)
     return 1 if broken else 0
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from deploy.arms.config import load_arm
@@ -34,6 +33,7 @@ from deploy.safety.supervisor import Supervisor
 from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
+from robot_rl.console import make_console
 
 DESCRIPTION = """Measure the control tick: period, lateness and work, part by part, in turns with an empty loop
 at the same rate in the same run. The physics of the virtual arm are stepped between ticks and named apart.
@@ -177,7 +177,7 @@ def _print(result: dict[str, Any]) -> None:
     ]
     for name, spread in rows:
         table.add_row(name, *(f"{spread[key]:,.1f}" for key in ("min", "p50", "p99", "p999", "max")))
-    out = Console(highlight=False)
+    out = make_console()
     out.print(table)
     for name, loop in (("full tick", tick), ("empty loop", empty)):
         deadlines = loop["ticks"] + loop["missed"]

@@ -29,6 +29,7 @@ from deploy.server.wire import VERSION, Request
 from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
+from robot_rl.console import make_console
 from robot_rl.errors import PolicyServerError
 
 DESCRIPTION = """Measure how long an action takes from `robot-rl serve --listen` on loopback: one client beside an echo
@@ -51,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     """Parse, measure, print."""
     config = parse(ServerBenchConfig, argv, prog="robot-rl bench server", description=DESCRIPTION)
     result = measure(config)
-    return deliver(result, lambda: _print(Console(highlight=False), result), as_json=config.json)
+    return deliver(result, lambda: _print(make_console(), result), as_json=config.json)
 
 
 def measure(config: ServerBenchConfig) -> dict[str, Any]:

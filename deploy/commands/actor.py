@@ -10,8 +10,6 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from deploy.bridge.actor import ActorLink
 from deploy.bridge.spool import SpoolOptions
 from deploy.network.address import DEFAULT_ADDRESS
@@ -23,6 +21,7 @@ from deploy.teleop.device import HANDHELD, TeleopName
 from deploy.teleop.open import Seat, Takeovers, seated
 from robot_rl.collect import Collector, Finished
 from robot_rl.config import parse
+from robot_rl.console import make_console
 from robot_rl.data.reward import RewardRule, reward_fn
 from robot_rl.envs import env_spec
 from robot_rl.errors import ConfigError
@@ -101,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     if not config.env and not config.arm:
         raise ConfigError("Say where to act: --env ID or --arm NAME.")
     by_hand = config.teleop in HANDHELD
-    console = Console(stderr=True, highlight=False, quiet=config.quiet)
+    console = make_console(stderr=True, quiet=config.quiet)
     stop, said = threading.Event(), [time.monotonic()]
     station = Station()
     station.ending = stop

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import tyro
-from rich.console import Console
 
 from deploy.arms.arm import Arm, ArmState
 from deploy.arms.config import load_arm
@@ -19,7 +18,7 @@ from deploy.control.home import drive_home
 from deploy.control.rate import Pacer, Spread
 from deploy.safety.supervisor import Supervisor
 from robot_rl.config import nearest, parse
-from robot_rl.console import key_value_table, print_json
+from robot_rl.console import key_value_table, make_console, print_json
 from robot_rl.errors import ArmError, ConfigError, LimitError
 
 DESCRIPTION = """Connect to an arm, read its state for a while, and compare joints, order, limits, rates and tool
@@ -44,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     """Find the sub-command and run it."""
     verbs = {"check": check}
     if not argv or argv[0] in ("-h", "--help"):
-        Console(highlight=False).print(f"usage: robot-rl arm check CONFIG [options]\n\n{DESCRIPTION}", markup=False)
+        make_console().print(f"usage: robot-rl arm check CONFIG [options]\n\n{DESCRIPTION}", markup=False)
         return 0 if argv else 2
     if argv[0] not in verbs:
         raise ConfigError(f"No command 'arm {argv[0]}'.{nearest(argv[0], verbs)}")
@@ -70,7 +69,7 @@ def check(argv: Sequence[str]) -> int:
     if config.json:
         print_json({"arm": arm_config.name, "ok": not wrong, "wrong": wrong, **facts})
     else:
-        out = Console(highlight=False)
+        out = make_console()
         out.print(key_value_table(arm_config.name, facts))
         for text in wrong:
             out.print(f"[red]wrong[/] {text}")

@@ -14,6 +14,7 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 from rich.console import Console
+from rich.rule import Rule
 
 import deploy.commands.serve as serving
 from deploy.bundle.policy import Policy
@@ -24,6 +25,7 @@ from deploy.control.plot import plot_timing
 from deploy.control.report import ServeReport
 from robot_rl.commands import data, evaluate, pretrain
 from robot_rl.config import parse
+from robot_rl.console import make_console
 from robot_rl.envs import make_env
 from robot_rl.errors import ConfigError, EnvError
 from robot_rl.evaluate import Evaluation
@@ -63,11 +65,16 @@ class _Demo:
         """Announce a command, give its arguments behind the verb, and time it."""
         command = shlex.join(["robot-rl", *words])
         self.commands.append(command)
-        self.console.rule(f"[bold]{title}", align="left")
+        self.head(title)
         self.console.print(f"$ {command}", markup=False, style="cyan", soft_wrap=True)
         start = time.perf_counter()
         yield list(words[1:])
         self.seconds[title] = time.perf_counter() - start
+
+    def head(self, title: str) -> None:
+        """Begin a part of what is printed."""
+        width = min(self.console.width, 80)
+        self.console.print(Rule(f"[bold]{title}", align="left"), width=width)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -75,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     config = parse(DemoConfig, argv, prog="robot-rl demo", description=DESCRIPTION)
     _make_room(config.out)
     torch.set_num_threads(1)
-    demo = _Demo(config, Console(highlight=False))
+    demo = _Demo(config, make_console())
     _learn(demo)
     _finetune(demo)
     evaluation = _evaluate(demo)
@@ -84,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
     picture = _film(demo)
     report = config.out / "report.md"
     report.write_text(_report(demo, evaluation, parity, served, picture))
-    demo.console.rule("[bold]done", align="left")
+    demo.head("done")
     demo.console.print(f"{sum(demo.seconds.values()):.0f} s in all; the report is {report}", markup=False)
     return 0
 
@@ -184,7 +191,7 @@ def _serve(demo: _Demo) -> ServeReport:
 def _film(demo: _Demo) -> str:
     """Render one episode of the exported policy; returns the report's line about it."""
     bundle, target = demo.config.out / "bundle", demo.config.out / "rollout.gif"
-    demo.console.rule("[bold]9. film one episode", align="left")
+    demo.head("9. film one episode")
     policy = Policy.load(bundle)
     try:
         env = make_env(ENV, render_mode="rgb_array", width=320, height=240, max_episode_steps=80)

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
 
 from deploy.arms.arm import Episodic
 from deploy.arms.config import load_arm
@@ -21,7 +20,7 @@ from deploy.bundle.contract import MODEL_FILE, Contract
 from deploy.bundle.export import export_policy
 from robot_rl.checkpoint import TrainedPolicy, load_policy
 from robot_rl.config import parse
-from robot_rl.console import key_value_table, print_json
+from robot_rl.console import key_value_table, make_console, print_json
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.replay_log import ReplayLog
 from robot_rl.errors import ConfigError, SpecMismatch
@@ -92,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
     if config.json:
         print_json({"out": str(config.out), **_facts(contract)})
         return 0
-    console = Console(highlight=False)
+    console = make_console()
     console.print(key_value_table(str(config.out), _rows(contract, config.out)))
     if note:
         console.print(f"[yellow]note[/] {note}")

@@ -29,7 +29,7 @@ from robot_rl.algorithms.student import StudentConfig
 from robot_rl.checkpoint import load_agent
 from robot_rl.commands.pretrain import with_interval
 from robot_rl.config import chosen_kind, load_yaml, parse
-from robot_rl.console import key_value_table
+from robot_rl.console import key_value_table, make_console
 from robot_rl.errors import BridgeError, ConfigError
 from robot_rl.finetune import finetune
 from robot_rl.interrupt import interrupt_sets
@@ -101,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
         config = replace(config, eval_episodes=0)
     if config.arm or config.teleop:  # an arm's time, and a person's, is dearer than the learner's
         config = replace(config, max_lead=0)
-    console = Console(highlight=False)
+    console = make_console()
     if config.in_turns:
         print_results(console, config, finetune(config), done=True)
         return 0

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
 from deploy.network.keys import DEFAULT_FOLDER, KeyFolder
 from robot_rl.config import nearest, parse
-from robot_rl.console import print_json
+from robot_rl.console import make_console, print_json
 from robot_rl.errors import ConfigError
 
 NEW_HELP = """Make a key pair for this machine and print its public key, which the other machine has to allow.
@@ -59,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
         "list": (list_, LIST_HELP),
     }
     if not argv or argv[0] in ("-h", "--help"):
-        out = Console(highlight=False)
+        out = make_console()
         out.print("usage: robot-rl keys new|allow|revoke|list [options]\n", markup=False)
         for name, (_, text) in verbs.items():
             out.print(f"  [cyan]{name:<8}[/] {text.splitlines()[0]}")
@@ -111,4 +110,4 @@ def _answer(facts: dict[str, object], text: str, *, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        Console(highlight=False, soft_wrap=True).print(text, markup=False)
+        make_console().print(text, markup=False, soft_wrap=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from deploy.commands.finetune import agent_defaults, print_results, serve_actors
 from deploy.online.learner import LearnerConfig
 from robot_rl.config import parse
+from robot_rl.console import make_console
 from robot_rl.errors import ConfigError
 from robot_rl.interrupt import interrupt_sets
 
@@ -38,5 +37,5 @@ def main(argv: Sequence[str]) -> int:
     stop = threading.Event()
     with interrupt_sets(stop):
         results, done = serve_actors(config, stop)
-    print_results(Console(highlight=False), config, results, done=done)
+    print_results(make_console(), config, results, done=done)
     return 0 if done else 130

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.console import Console
 
 from deploy.operator.station import tell
 from robot_rl.config import parse
+from robot_rl.console import make_console
 
 DESCRIPTION = """Talk to a running `robot-rl serve` or `robot-rl actor` with --socket SOCKET: emergency stop, arm
 again after a stop, end, ask how it is; to an actor also: the scene is set (go), the episode succeeded or failed.
@@ -35,7 +35,7 @@ class OperatorConfig:
 def main(argv: Sequence[str]) -> int:
     """Say it once, or keep beating."""
     config = parse(OperatorConfig, argv, prog="robot-rl operator", description=DESCRIPTION)
-    out = Console(highlight=False)
+    out = make_console()
     out.print(tell(config.socket, config.word), markup=False)
     while config.word == "beat":
         time.sleep(config.period)

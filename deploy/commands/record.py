@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from deploy.commands.teleoperate import DriveConfig, sit
 from deploy.teleop.device import HANDHELD, TeleopName
 from deploy.teleop.sitting import SittingPlan
 from robot_rl.config import parse
-from robot_rl.console import after_data, print_json
+from robot_rl.console import after_data, make_console, print_json
 from robot_rl.data.dataset import load_dataset
 from robot_rl.errors import ConfigError
 from sim.commands.record import RecordConfig, check, record
@@ -71,7 +70,7 @@ def _by_hand(config: RecordCommand, teleop: TeleopName) -> int:
         raise ConfigError(f"--pause {config.pause:g} is for recording without --teleop.")
     if config.noises:
         raise ConfigError("--noises is for recording without --teleop.")
-    console = Console(stderr=config.json, highlight=False)
+    console = make_console(stderr=config.json)
     driving = DriveConfig(
         env_id=config.env_id,
         arm=config.arm,

@@ -18,7 +18,7 @@ from rich.console import Console
 from deploy.arms.schema import ArmConfig
 from deploy.recorder.explain import Stretch, explain
 from robot_rl.config import parse
-from robot_rl.console import print_json
+from robot_rl.console import make_console, print_json
 from robot_rl.data.session import DECISION, EPISODE, EXECUTED, OBSERVATION, POLICY, TIMING, Session, join, open_session
 from robot_rl.envs import make_env
 from robot_rl.errors import DataError
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     if config.json:
         print_json({**facts, "changes": [str(s) for s in stretches], "playback": played})
         return 0
-    _print(Console(highlight=False), config, facts, stretches, played)
+    _print(make_console(), config, facts, stretches, played)
     return 0
 
 

@@ -30,7 +30,7 @@ from deploy.recorder import Recorder, session_file
 from deploy.safety.supervisor import Supervisor
 from deploy.server.server import AT_ONCE, PolicyServer
 from robot_rl.config import parse
-from robot_rl.console import print_json, progress_bar
+from robot_rl.console import make_console, print_json, progress_bar
 from robot_rl.errors import ConfigError
 from robot_rl.interrupt import interrupt_sets
 
@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
     if config.json:
         print_json(report.to_dict())
     else:
-        print_report(Console(highlight=False), report)
+        print_report(make_console(), report)
     return 2 if report.ending is Ending.STOPPED else 0
 
 
@@ -109,7 +109,7 @@ def listen(config: ServeConfig) -> int:
         )
     own = Keys(folder=KeyFolder(config.keys), own=config.key) if config.key else None
     server = PolicyServer(policy, config.listen, keys=own, at_once=config.batch)
-    out, stop = Console(stderr=True, highlight=False), threading.Event()
+    out, stop = make_console(stderr=True), threading.Event()
     whom = "allowed keys alone" if own else "this machine alone"
     out.print(f"answering at {server.address}, {whom}; Ctrl-C ends", markup=False, soft_wrap=True)
     try:
@@ -182,7 +182,7 @@ def _around(
     config: ServeConfig, arm_config: ArmConfig, arm: Arm, policy: Actor
 ) -> Generator[tuple[Station, Recorder | None]]:
     """The operator's station, the recorder, and what the system gives for a steady tick."""
-    station, said = Station(), Console(stderr=True, highlight=False, quiet=config.json)
+    station, said = Station(), make_console(stderr=True, quiet=config.json)
     with ExitStack() as stack:
         recorder = None
         if not config.no_record:

@@ -20,6 +20,7 @@ from deploy.teleop.recording import Recording
 from deploy.teleop.sitting import Sitting, SittingPlan, resting
 from robot_rl.collect import Collector
 from robot_rl.config import parse
+from robot_rl.console import make_console
 from robot_rl.envs import env_spec
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.intervene import Intervened
@@ -52,7 +53,7 @@ class DriveConfig:
 def main(argv: Sequence[str]) -> int:
     """Parse and drive."""
     config = parse(DriveConfig, argv, prog="robot-rl teleoperate", description=DESCRIPTION)
-    console = Console(highlight=False)
+    console = make_console()
     plan = SittingPlan(episodes=config.episodes, asks=False)
     sitting = sit(config, plan, console=console)
     console.print(f"{sitting.kept} episodes, {sitting.steps} steps; nothing was recorded")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from deploy.online.learner import LearnerView
+from robot_rl.console import make_console
 from robot_rl.finetune import SHOWN
 
 LINE_EVERY_S = 10.0
@@ -28,7 +29,7 @@ class Dashboard:
     """
 
     def __init__(self, title: str, steps: int, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True)
+        self._console = make_console(stderr=True)
         self._quiet, self._title = quiet, title
         self._live = (
             Live(console=self._console, refresh_per_second=4, transient=False) if self._console.is_terminal else None

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from rich.console import Console
 
 from robot_rl.bench.jobs import robot_rl
 from robot_rl.bench.machine import machine
 from robot_rl.bench.runs import FILE, Evaluation, FinishedRun, load_runs, save_runs
+from robot_rl.console import make_console
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.durable import FolderLock, write_synced
 from robot_rl.data.episode import feed
@@ -199,7 +199,7 @@ def settle(
         told = (
             f"{known}: {fitting} of its {len(runs)} runs have the options and logs of one of the {len(cells)} wanted."
         )
-        Console(stderr=True, highlight=False).print(told)
+        make_console(stderr=True).print(told)
     if not report_only:
         run([cell for cell in cells if _result(cell, runs) is None])
     done = [result for result in (_result(cell, runs) for cell in cells) if result is not None]

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from robot_rl.bench.data_parts import make_large, make_small
 from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
+from robot_rl.console import make_console
 from robot_rl.errors import RobotRLError
 
 DESCRIPTION = """Measure transitions per second and peak memory (resident set) of importing, loading, examining and
@@ -88,6 +88,6 @@ def _print(result: dict[str, Any]) -> None:
             f"{row['seconds']:.1f}",
             f"{row['peak_mb']:,.0f} MB",
         )
-    out = Console(highlight=False)
+    out = make_console()
     out.print(table)
     out.print(str(result["machine"]), markup=False)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
 from robot_rl.config import parse
+from robot_rl.console import make_console
 
 DESCRIPTION = """Read each log in a process of its own, as `data import` does: open it (with all checks), read all
 episodes, write the dataset. Prints transitions per second of each part and the peak memory of the process."""
@@ -108,4 +108,4 @@ def _print(rows: list[dict[str, Any]]) -> None:
             f"{row['peak_reading_mb']:.0f}",
             f"{row['base_mb']:.0f}",
         )
-    Console(highlight=False).print(table)
+    make_console().print(table)

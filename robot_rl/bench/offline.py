@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from robot_rl.bench.cells import data_digest, keep, require_as_planned, run_verb, seconds_of, working
 from robot_rl.bench.jobs import robot_rl, run_jobs
 from robot_rl.bench.machine import machine
 from robot_rl.config import from_mapping, load_yaml, parse, to_mapping
-from robot_rl.console import print_json
+from robot_rl.console import make_console, print_json
 from robot_rl.data.dataset import load_dataset
 from robot_rl.errors import ConfigError
 from robot_rl.evaluate import bootstrap_interval, wilson_interval
@@ -183,4 +182,4 @@ def _print(recipe: Recipe, result: dict[str, Any]) -> None:
     table = Table(*COLUMNS, title=recipe.name, title_justify="left")
     for row in _rows(result):
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    make_console().print(table)

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import tyro
-from rich.console import Console
 
 from robot_rl.algorithms.student import EARNED
 from robot_rl.bench.cells import Cell, Plan, data_digest, finish, run_verb, settle, working
@@ -23,7 +22,7 @@ from robot_rl.bench.jobs import robot_rl, run_jobs
 from robot_rl.bench.online_recipe import OnlineRecipe
 from robot_rl.bench.online_report import table, write_results
 from robot_rl.config import from_mapping, load_yaml, parse
-from robot_rl.console import print_json
+from robot_rl.console import make_console, print_json
 from robot_rl.data.dataset import load_dataset
 from robot_rl.errors import ConfigError
 from robot_rl.run import read_metrics
@@ -77,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
     if config.json:
         print_json(result)
     else:
-        Console(highlight=False).print(table(recipe, result["arms"]))
+        make_console().print(table(recipe, result["arms"]))
     return 0
 
 

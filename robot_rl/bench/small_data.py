@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 
 from robot_rl.bench.cells import Cell, Plan, data_digest, finish, run_verb, settle, working
 from robot_rl.bench.jobs import run_jobs
 from robot_rl.bench.small_data_recipe import SmallDataRecipe
 from robot_rl.bench.small_data_report import write_results
 from robot_rl.config import from_mapping, load_yaml, parse
-from robot_rl.console import print_json
+from robot_rl.console import make_console, print_json
 from robot_rl.data.dataset import load_dataset
 
 DESCRIPTION = """Run every arm of a recipe with every seed on every task: train world models, pretrain, fine-tune, and
@@ -52,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     if config.json:
         print_json(result)
     else:
-        Console(highlight=False).print((config.out / "report.md").read_text(), markup=False)
+        make_console().print((config.out / "report.md").read_text(), markup=False)
     return 0
 
 

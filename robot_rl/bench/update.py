@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,6 +26,7 @@ from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
 from robot_rl.bench.plain_awac import PlainAWAC
 from robot_rl.config import parse
+from robot_rl.console import make_console
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Replay
 from robot_rl.data.stats import observation_stats
@@ -202,6 +202,6 @@ def _print(result: dict[str, object]) -> None:
                 f"{row['share_of_mm_peak']:.2f}",
                 f"{row['sampling_share']:.1%}",
             )
-    out = Console(highlight=False)
+    out = make_console()
     out.print(table)
     out.print(f"torch.mm peak {result['mm_peak_gflops']:.1f} GFLOP/s; {result['machine']}", markup=False)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from robot_rl.algorithms.registry import build_agent
@@ -17,6 +16,7 @@ from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
 from robot_rl.bench.update import random_replay
 from robot_rl.config import parse
+from robot_rl.console import make_console
 from robot_rl.data.replay import Batch, Replay, TransitionSource
 from robot_rl.data.stats import observation_stats
 from robot_rl.world_models.augment import AugmentConfig, Augmented, Mode, exploring
@@ -140,7 +140,7 @@ def _training(model: WorldModel, replay: Replay, config: WorldModelBenchConfig) 
 
 
 def _print(result: dict[str, object]) -> None:
-    out = Console(highlight=False)
+    out = make_console()
     update, training = result["update"], result["training"]
     table = Table(title="TD3+BC update, batch 256", title_justify="left")
     for column in ("augmentation", "ms", "processor ms", "fastest to slowest round", "added"):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 
-from rich.console import Console
-
 from robot_rl.config import nearest
+from robot_rl.console import make_console
 from robot_rl.errors import ConfigError
 
 SUMMARIES = {
@@ -29,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     """Find the bench and run it."""
     benches = {point.name: point for point in entry_points(group="robot_rl.benches")}
     if not argv or argv[0] in ("-h", "--help"):
-        out = Console(highlight=False)
+        out = make_console()
         out.print("usage: robot-rl bench NAME [options]\n", markup=False)
         for name in sorted(benches):
             out.print(f"  [cyan]{name:<12}[/] {SUMMARIES.get(name, '')}")

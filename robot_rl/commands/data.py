@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 import tyro
-from rich.console import Console
 
 from robot_rl.commands.data_doctor import DOCTOR_HELP, doctor
 from robot_rl.commands.data_export import EXPORT_HELP, export
@@ -18,7 +17,7 @@ from robot_rl.commands.data_frame import FRAME_HELP, frame
 from robot_rl.commands.data_merge import MERGE_HELP, merge
 from robot_rl.commands.data_topics import TOPICS_HELP, topics
 from robot_rl.config import nearest, parse
-from robot_rl.console import after_data, print_json, progress_bar
+from robot_rl.console import after_data, make_console, print_json, progress_bar
 from robot_rl.data.dataset import load_dataset, write_dataset
 from robot_rl.data.durable import require_new
 from robot_rl.data.episode import Episode
@@ -89,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
         "export": EXPORT_HELP,
     }
     if not argv or argv[0] in ("-h", "--help"):
-        out = Console(highlight=False)
+        out = make_console()
         out.print(f"usage: robot-rl data {'|'.join(verbs)} [options]\n", markup=False)
         for name, text in texts.items():
             out.print(f"  [cyan]{name:<8}[/] {text.splitlines()[0]}")
@@ -144,7 +143,7 @@ def import_(argv: Sequence[str]) -> int:
             }
         )
         return 0
-    out = Console(highlight=False)
+    out = make_console()
     out.print(summarise(dataset).table())
     out.print(f"imported as {log.format} in {time.perf_counter() - start:.1f} s", markup=False)
     out.print(after_data(config.out))
@@ -158,7 +157,7 @@ def info(argv: Sequence[str]) -> int:
     if config.json:
         print_json(summary.to_dict())
     else:
-        Console(highlight=False).print(summary.table())
+        make_console().print(summary.table())
     return 0
 
 

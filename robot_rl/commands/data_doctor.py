@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
 from robot_rl.config import parse
-from robot_rl.console import print_json
+from robot_rl.console import make_console, print_json
 from robot_rl.data.dataset import METADATA_KEY, Dataset, load_dataset, read_metadata, write_dataset
 from robot_rl.data.doctor.diagnose import diagnose, diagnose_log, refused
 from robot_rl.data.doctor.fix import Fixer
@@ -63,7 +62,7 @@ def doctor(argv: Sequence[str]) -> int:
     if config.json:
         print_json(report.to_dict() | ({"fixed": str(config.out), "changes": changes} if config.fix else {}))
         return report.exit_status
-    out = Console(highlight=False)
+    out = make_console()
     report.render(out)
     for change in changes:
         out.print(f"fixed: {change}", markup=False)

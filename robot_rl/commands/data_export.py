@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.console import Console
 
 from robot_rl.config import parse
-from robot_rl.console import print_json
+from robot_rl.console import make_console, print_json
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.exporters.lerobot import export_lerobot
 from robot_rl.data.exporters.minari import export_minari
@@ -58,7 +57,7 @@ def export(argv: Sequence[str]) -> int:
             }
         )
         return 0
-    out = Console(highlight=False)
+    out = make_console()
     out.print(
         f"{config.out}: {dataset.total_episodes} episodes, {dataset.total_steps:,} steps as {config.format}",
         markup=False,

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import tyro
-from rich.console import Console
 
 from robot_rl.config import nearest, parse
-from robot_rl.console import print_json
+from robot_rl.console import make_console, print_json
 from robot_rl.data.dataset import Dataset, load_dataset
 from robot_rl.data.pictures.cameras import CameraRef
 from robot_rl.data.pictures.frames import Frames
@@ -47,7 +46,7 @@ def frame(argv: Sequence[str]) -> int:
         print_json(said)
     else:
         size = "x".join(map(str, picture.shape))
-        Console(highlight=False).print(f"{ref.name}, {size} {picture.dtype}: {config.out}", markup=False)
+        make_console().print(f"{ref.name}, {size} {picture.dtype}: {config.out}", markup=False)
     return 0
 
 

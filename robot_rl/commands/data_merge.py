@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
 from robot_rl.config import parse
-from robot_rl.console import after_data, print_json, progress_bar
+from robot_rl.console import after_data, make_console, print_json, progress_bar
 from robot_rl.data.dataset import Dataset, load_dataset, write_dataset
 from robot_rl.data.durable import require_new
 from robot_rl.data.episode import Episode
@@ -50,7 +49,7 @@ def merge(argv: Sequence[str]) -> int:
         result = {"out": str(config.out), "episodes": merged.total_episodes, "steps": merged.total_steps}
         print_json(result | {"env_id": merged.spec.env_id, "notes": list(merged.notes)})
         return 0
-    out = Console(highlight=False)
+    out = make_console()
     out.print(summarise(merged).table())
     out.print(after_data(config.out))
     return 0

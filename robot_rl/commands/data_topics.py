@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from robot_rl.config import parse
-from robot_rl.console import print_json
+from robot_rl.console import make_console, print_json
 from robot_rl.data.bags.recording import open_recording, recordings_in
 from robot_rl.data.bags.survey import Surveyed, starting_file, survey
 from robot_rl.data.durable import require_new
@@ -46,7 +45,7 @@ def topics(argv: Sequence[str]) -> int:
     if config.json:
         print_json({"path": str(recording.path), "notes": list(recording.notes), "topics": [_facts(s) for s in found]})
         return 0
-    out = Console(highlight=False)
+    out = make_console()
     out.print(_table(str(recording.path), found))
     for note in recording.notes:
         out.print(f"note: {note}", markup=False)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from robot_rl.checkpoint import TrainedPolicy, load_policy
 from robot_rl.config import parse
-from robot_rl.console import key_value_table, print_json, progress_bar
+from robot_rl.console import key_value_table, make_console, print_json, progress_bar
 from robot_rl.device import DeviceName, pick_device
 from robot_rl.errors import ConfigError
 from robot_rl.evaluate import Evaluation, act_with, open_env, rollout
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     if config.json:
         print_json(_as_json(config, policy, found))
     else:
-        print_evaluation(Console(highlight=False), config, policy, found)
+        print_evaluation(make_console(), config, policy, found)
     return 0
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from robot_rl.algorithms.registry import CONFIGS
 from robot_rl.config import chosen_kind, parse
-from robot_rl.console import key_value_table
+from robot_rl.console import key_value_table, make_console
 from robot_rl.pretrain import PretrainConfig, pretrain
 from robot_rl.transfer.teacher import TeacherConfig, train_teacher
 
@@ -43,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         defaults={"agent": CONFIGS[name]()},
     )
     results = pretrain(config)
-    out = Console(highlight=False)
+    out = make_console()
     rows = {"run": str(config.out), "curve": str(config.out / "learning_curve.png")}
     if "eval/return" in results:
         rows["return"] = with_interval(results, "eval/return", "{:.1f}")
@@ -60,7 +58,7 @@ def _teach(argv: Sequence[str]) -> int:
     rows = {"run": str(config.out), "curve": str(config.out / "learning_curve.png")}
     for name in ("observation", "reward"):
         rows[f"{name}, kept-out episodes"] = f"{found[f'held_out/{name}']:.3g}  (training {found[f'model/{name}']:.3g})"
-    out = Console(highlight=False)
+    out = make_console()
     out.print(key_value_table(f"teacher of {len(config.sources)} tasks, {config.steps:,} updates", rows))
     out.print(f"Next: robot-rl finetune latent-sac --transfer {config.out} --env TARGET --out RUN", markup=False)
     return 0

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from robot_rl.config import parse
-from robot_rl.console import key_value_table, print_json
+from robot_rl.console import key_value_table, make_console, print_json
 from robot_rl.success_classifier import ClassifierConfig, train_classifier
 
 DESCRIPTION = """\
@@ -35,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
         "calibration error": f"{found.error:.3f} ({report.error_before:.3f} before)",
         "reliability": str(config.out / "reliability.png"),
     }
-    out = Console(highlight=False)
+    out = make_console()
     title = f"{report.frames:,} held-out frames, {report.positives:,} at success"
     out.print(key_value_table(title, rows))
     bins = [

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from robot_rl.config import chosen_kind, parse
-from robot_rl.console import key_value_table
+from robot_rl.console import key_value_table, make_console
 from robot_rl.world_models.registry import MODEL_CONFIGS
 from robot_rl.world_models.train import WorldModelConfig, train
 
@@ -36,14 +34,14 @@ def main(argv: Sequence[str]) -> int:
         "reward error": f"{verdict.reward['model']:.3f} std",
         "90 % interval": f"holds {verdict.coverage['90%']:.1%}",
     }
-    out = Console(highlight=False)
+    out = make_console()
     out.print(key_value_table(f"{config.kind}, {verdict.transitions:,} held-out transitions", rows))
     if verdict.usable:
         out.print(
             f"Next: robot-rl pretrain td3-bc --data {config.data} --out RUN --world-model {config.out}", markup=False
         )
     else:
-        Console(stderr=True).print(
+        make_console(stderr=True).print(
             f"[yellow]'{naive}' predicts better: `robot-rl pretrain` will refuse this model without --augment.force."
         )
     return 0

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from robot_rl.config import parse, to_mapping
-from robot_rl.console import key_value_table, print_json, progress_bar
+from robot_rl.console import key_value_table, make_console, print_json, progress_bar
 from robot_rl.data.dataset import write_dataset
 from robot_rl.data.durable import require_new
 from robot_rl.data.episode import Episode, feed
@@ -65,10 +64,10 @@ def main(argv: Sequence[str]) -> int:
         print_json(recipe)
         return 0
     rows = {q: ", ".join(f"{name} {value}" for name, value in log.items()) for q, log in logs.items()}
-    Console(highlight=False).print(key_value_table(f"{config.plan.env} in {config.out}", rows))
+    make_console().print(key_value_table(f"{config.plan.env} in {config.out}", rows))
     if trained is not None and not trained.reached:
         best = max((score for _, score in trained.curve), default=0.0)
-        Console(stderr=True).print(
+        make_console(stderr=True).print(
             f"[yellow]score {config.plan.medium:g} was not reached (best {best:.1f}); medium is the last agent."
         )
     return 0

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 
-from robot_rl.console import after_data, print_json, progress_bar
+from robot_rl.console import after_data, make_console, print_json, progress_bar
 from robot_rl.data.dataset import write_dataset
 from robot_rl.data.durable import require_new
 from robot_rl.data.episode import Episode, feed
@@ -80,7 +79,7 @@ def record(config: RecordConfig) -> int:
     """
     check(config)
     require_new(config.out, error=ConfigError)
-    console = Console(stderr=config.json, highlight=False)
+    console = make_console(stderr=config.json)
     hint = " (compiles for some 20 s when it runs for the first time)" if "robosuite" in config.env_id else ""
     console.print(f"starting {config.env_id}{hint}")
     tally = _record(config)
