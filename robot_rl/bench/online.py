@@ -193,21 +193,24 @@ def _run_all(config: OnlineBenchConfig, recipe: OnlineRecipe, missing: Sequence[
 
 def _weights(run: Path) -> dict[str, list[float]]:
     """Weight of each source over the first and the last tenth of a run; empty without any."""
-    rows = [r for r in read_metrics(run) if any(map(_is_weight, r))]
+    rows = _told(run, WEIGHT)
     part = max(1, len(rows) // 10)
     return {
-        name.removeprefix(WEIGHT): [
-            float(np.mean([row[name] for row in piece])) for piece in (rows[:part], rows[-part:])
-        ]
-        for name in filter(_is_weight, rows[-1] if rows else {})
+        name: [float(np.mean([row[name] for row in piece])) for piece in (rows[:part], rows[-part:])]
+        for name in (rows[-1] if rows else ())
     }
 
 
 def _earned(run: Path) -> dict[str, float]:
     """Mean return of each source on trial; empty where none was tried."""
-    told = [row for row in read_metrics(run) if any(name.startswith(EARNED) for name in row)]
-    return {name.removeprefix(EARNED): x for name, x in (told[-1] if told else {}).items() if name.startswith(EARNED)}
+    rows = _told(run, EARNED)
+    return rows[-1] if rows else {}
 
 
-def _is_weight(name: str) -> bool:
-    return name.startswith(WEIGHT)
+def _told(run: Path, prefix: str) -> list[dict[str, float]]:
+    """What a run's metrics tell under names that begin with `prefix`, without it, by row that tells any."""
+    rows = (
+        {name.removeprefix(prefix): x for name, x in row.items() if name.startswith(prefix)}
+        for row in read_metrics(run)
+    )
+    return [row for row in rows if row]
