@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from robot_rl.bench.aggregate import iqm, iqm_interval
+from robot_rl.bench.aggregate import difference_interval, improvement_interval, iqm, iqm_interval
 from robot_rl.bench.cells import data_digest, seconds_of, working
 from robot_rl.bench.runs import Evaluation, FinishedRun, load_runs, save_runs
 from robot_rl.bench.small_data import main as bench
@@ -61,6 +61,19 @@ def test_intervals_draw_seeds_within_their_task() -> None:
     assert spread.low < spread.value < spread.high
 
 
+def test_differences_and_who_is_ahead() -> None:
+    ours, theirs = [np.asarray([1.0, 2.0, 3.0, 4.0])], [np.asarray([2.0, 2.0, 0.0])]
+    more = difference_interval(ours, theirs)
+    assert more.value == pytest.approx(2.5 - iqm(theirs[0]))
+    assert more.low < more.value < more.high
+    ahead = improvement_interval(ours, theirs)
+    assert ahead.value == pytest.approx((1 + 2 + 3 + 3) / 12)  # of 12 pairs; two ties count half
+    opposite = improvement_interval(theirs, ours)
+    assert opposite.value == pytest.approx(1 - ahead.value)
+    over_tasks = improvement_interval([np.ones(2), np.zeros(3)], [np.zeros(2), np.ones(3)])
+    assert over_tasks == (0.5, 0.5, 0.5)
+
+
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("small_data*.yaml")), ids=lambda f: f.stem)
 def test_committed_recipes_read(file: Path) -> None:
     recipe = from_mapping(SmallDataRecipe, load_yaml(file), str(file))
@@ -72,6 +85,29 @@ def test_an_unknown_world_model_is_named() -> None:
     raw = {**SMALL, "models": {}}
     with pytest.raises(ConfigError, match=r"arm 'augmented' wants world model 'ensemble'; there are \[\]"):
         from_mapping(SmallDataRecipe, raw, "recipe")
+
+
+def test_only_arms_of_the_recipe_are_compared() -> None:
+    with pytest.raises(ConfigError, match=r"compare names \['awac'\], but the arms are \['scratch', 'augmented'\]"):
+        from_mapping(SmallDataRecipe, SMALL | {"compare": {"augmented": ["awac"]}}, "recipe")
+
+
+def test_arms_are_held_against_each_other(tmp_path: Path) -> None:
+    more = {**SMALL["tasks"], "swing-up": {"data": "none", "threshold": 50, "low": 0, "high": 1}}
+    pairs = {"compare": {"augmented": ["scratch"]}, "tasks": more}
+    recipe = from_mapping(SmallDataRecipe, SMALL | pairs, "recipe")
+    slow, fast = ([(s, 1.0 if s >= first else -2000.0) for s in range(0, 101, 10)] for first in (60, 20))
+    runs = [_run("scratch", seed, slow) for seed in (0, 1)] + [_run("augmented", seed, fast) for seed in (0, 1)]
+    (pair,) = write_results(tmp_path, recipe, runs, planned=8)["compared"]
+    assert (pair["task"], pair["seeds"], pair["times_fewer"]) == ("pendulum", [2, 2], "3.0")
+    assert pair["difference"]["low"] == pytest.approx(40, abs=0.1)
+    assert pair["ahead"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    report = (tmp_path / "report.md").read_text()
+    assert "| pendulum | augmented | scratch | 2 / 2 | 3.0 | +40.0 [+40.0, +40.0] | 100% [100%, 100%] |" in report
+    runs += [replace(run, task="swing-up", plan=f"{run.plan} again") for run in runs]
+    found = write_results(tmp_path, recipe, runs, planned=8)["compared"]
+    assert [pair["task"] for pair in found] == ["pendulum", "swing-up", "all"]
+    assert found[-1]["seeds"] == [4, 4]
 
 
 def test_speed_ups_say_when_the_baseline_never_got_there(tmp_path: Path) -> None:

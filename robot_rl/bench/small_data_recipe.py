@@ -39,6 +39,7 @@ class SmallDataRecipe:
     tasks: dict[str, Task]
     arms: dict[str, Arm]
     baseline: str  # the arm that speed-ups are relative to
+    compare: dict[str, list[str]] = field(default_factory=dict[str, list[str]])  # an arm, and those it is held against
     models: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])  # keys of `world-model`
     pretrain: dict[str, Any] = field(default_factory=dict[str, Any])  # keys for every arm
     finetune: dict[str, Any] = field(default_factory=dict[str, Any])  # keys for every arm
@@ -47,6 +48,9 @@ class SmallDataRecipe:
     def __post_init__(self) -> None:
         if self.baseline not in self.arms:
             raise ConfigError(f"baseline '{self.baseline}' is not one of the arms {list(self.arms)}.")
+        unknown = {name for arm, others in self.compare.items() for name in (arm, *others)} - self.arms.keys()
+        if unknown:
+            raise ConfigError(f"compare names {sorted(unknown)}, but the arms are {list(self.arms)}.")
         for name, arm in self.arms.items():
             if arm.model and arm.model not in self.models:
                 raise ConfigError(f"arm '{name}' wants world model '{arm.model}'; there are {list(self.models)}.")

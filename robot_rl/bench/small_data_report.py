@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 
@@ -16,23 +15,11 @@ import numpy as np
 
 from robot_rl.bench.aggregate import Interval, iqm_interval
 from robot_rl.bench.machine import machine
-from robot_rl.bench.online_report import IN_A_ROW, arm_look, interactions_to
+from robot_rl.bench.online_report import IN_A_ROW, arm_look
 from robot_rl.bench.runs import FinishedRun
+from robot_rl.bench.small_data_figures import compared, measured, overall, score, task_summary
 from robot_rl.bench.small_data_recipe import SmallDataRecipe, Task
 from robot_rl.config import to_mapping
-from robot_rl.errors import DataError
-
-
-class Reached(NamedTuple):
-    """When a curve got to its threshold.
-
-    Args:
-        interactions: At the first of the evaluations that held; the budget where it was never reached.
-        censored: It was never reached.
-    """
-
-    interactions: int
-    censored: bool
 
 
 def write_results(out: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun], planned: int) -> dict[str, Any]:
@@ -44,13 +31,15 @@ def write_results(out: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun
         runs: Finished runs.
         planned: Number of runs that the recipe asks for.
     """
+    tasks = {task: task_summary(recipe, task, runs) for task in _begun(recipe, runs)}
     result: dict[str, Any] = {
         "recipe": to_mapping(recipe),
         "machine": machine(),
         "finished_runs": len(runs),
         "planned_runs": planned,
-        "tasks": {task: _task_summary(recipe, task, runs) for task in _begun(recipe, runs)},
-        "all": _overall(recipe, runs),
+        "tasks": tasks,
+        "all": overall(recipe, tasks),
+        "compared": compared(recipe, tasks),
     }
     (out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
     _plot(out / "curves.png", recipe, runs)
@@ -58,98 +47,9 @@ def write_results(out: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun
     return result
 
 
-def score(task: Task, return_: float) -> float:
-    """0 at the task's `low` return, 100 at its `high`."""
-    return 100 * (return_ - task.low) / (task.high - task.low)
-
-
 def _begun(recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) -> dict[str, Task]:
     """The tasks of which a run is finished."""
     return {task: goal for task, goal in recipe.tasks.items() if any(run.task == task for run in runs)}
-
-
-def _task_summary(recipe: SmallDataRecipe, task: str, runs: Sequence[FinishedRun]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    shared = _shared_budget(runs, task)
-    for arm in recipe.arms:
-        goal = recipe.tasks[task]
-        curves = [_measured(r, goal) for r in runs if (r.task, r.arm) == (task, arm)]
-        if not curves:
-            continue
-        scores = [[score(goal, v) for _, v in c] for c in curves]
-        reached = [_reached(c, x, goal.threshold) for c, x in zip(curves, scores, strict=True)]
-        found[arm] = {
-            "seeds": len(curves),
-            "interactions": [r.interactions for r in reached],
-            "censored": [r.censored for r in reached],
-            "median": _median(reached),
-            "first_score": iqm_interval([np.asarray([x[0] for x in scores])])._asdict(),
-            "final_score": iqm_interval([np.asarray([x[-1] for x in scores])])._asdict(),
-            "final": float(np.mean([c[-1][1] for c in curves])),
-            "mean_score": iqm_interval([np.asarray([_mean_score(c, goal, shared) for c in curves])])._asdict(),
-            "seconds": [r.seconds for r in runs if (r.task, r.arm) == (task, arm)],
-        }
-    base = found.get(recipe.baseline)
-    for arm in found.values():
-        arm["times_fewer"] = None if base is None else _ratio(base["median"], arm["median"])
-    return found
-
-
-def _shared_budget(runs: Sequence[FinishedRun], task: str) -> int:
-    """Interactions that every finished run of a task made."""
-    return min((r.curve[-1].interactions for r in runs if r.task == task), default=0)
-
-
-def _mean_score(curve: Sequence[tuple[int, float]], goal: Task, budget: int) -> float:
-    """Height of the area under a curve up to `budget` interactions."""
-    points = [(step, score(goal, value)) for step, value in curve if step <= budget]
-    area = sum((one + two) / 2 * (after - before) for (before, one), (after, two) in pairwise(points))
-    return area / (points[-1][0] - points[0][0]) if len(points) > 1 else points[0][1]
-
-
-def _measured(run: FinishedRun, task: Task) -> list[tuple[int, float]]:
-    """(interactions, what the task is measured by) of each evaluation."""
-    if task.measure == "return":
-        return [(point.interactions, point.return_) for point in run.curve]
-    if any(point.success is None for point in run.curve):
-        raise DataError(f"{run.task} tells no success, but its recipe measures by it. Use measure: return.")
-    return [(point.interactions, float(point.success or 0.0)) for point in run.curve]
-
-
-def _reached(curve: Sequence[tuple[int, float]], scores: Sequence[float], threshold: float) -> Reached:
-    steps = [step for step, _ in curve]
-    found = interactions_to(steps, scores, threshold)
-    return Reached(steps[-1], censored=True) if found is None else Reached(found, censored=False)
-
-
-def _median(reached: Sequence[Reached]) -> dict[str, Any]:
-    """Median interactions; a lower bound where it rests on a run that never got there."""
-    ordered = sorted(reached, key=lambda r: (r.censored, r.interactions))
-    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    return Reached((low.interactions + high.interactions) // 2, censored=high.censored)._asdict()
-
-
-def _ratio(base: Mapping[str, Any], arm: Mapping[str, Any]) -> str:
-    if arm["censored"]:
-        return "not reached"
-    sign = "> " if base["censored"] else ""
-    return f"{sign}{base['interactions'] / max(arm['interactions'], 1):.1f}" if arm["interactions"] else "at once"
-
-
-def _overall(recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) -> dict[str, Any]:
-    """IQM over tasks and seeds of the score averaged over the run; arms that lack a task are left out."""
-    found: dict[str, Any] = {}
-    shared = {task: _shared_budget(runs, task) for task in recipe.tasks}
-    for arm in recipe.arms:
-        by_task = [
-            np.asarray(
-                [_mean_score(_measured(r, goal), goal, shared[task]) for r in runs if (r.task, r.arm) == (task, arm)]
-            )
-            for task, goal in recipe.tasks.items()
-        ]
-        if all(len(scores) for scores in by_task):
-            found[arm] = iqm_interval(by_task)._asdict()
-    return found
 
 
 def _markdown(recipe: SmallDataRecipe, result: dict[str, Any]) -> str:
@@ -186,8 +86,30 @@ def _markdown(recipe: SmallDataRecipe, result: dict[str, Any]) -> str:
             f"| {name} | {_with_interval(figure, sum(t[name]['seeds'] for t in result['tasks'].values()))} |"
             for name, figure in result["all"].items()
         ]
+    lines += _compared_lines(result["compared"])
     lines += ["\n![curves](curves.png)\n", f"Machine: {result['machine']}"]
     return "\n".join(lines) + "\n"
+
+
+def _compared_lines(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table of the arms that are held against each other; none without any."""
+    if not pairs:
+        return []
+    lines = [
+        "\n## Arms held against each other\n",
+        "Times fewer: the other's median interactions by the arm's. More: the arm's mean score minus the other's. "
+        "Ahead: the probability that a run of the arm has a larger mean score than one of the other, ties by half.\n",
+        "| task | arm | against | seeds | times fewer | more | ahead |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for pair in pairs:
+        more = [f"{x:+.1f}" for x in pair["difference"].values()]
+        ahead = [f"{x:.0%}" for x in pair["ahead"].values()]
+        told = [more[0], "-"] if min(pair["seeds"]) == 1 else [f"{x} [{low}, {high}]" for x, low, high in (more, ahead)]
+        seeds = " / ".join(map(str, pair["seeds"]))
+        cells = [pair["task"], pair["arm"], pair["against"], seeds, pair["times_fewer"] or "-", *told]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def _with_interval(raw: Mapping[str, float], values: int) -> str:
@@ -202,7 +124,7 @@ def _plot(target: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) ->
     for axis, (task, goal) in zip(axes.flat, tasks.items(), strict=True):
         budgets: list[int] = []
         for number, arm in enumerate(recipe.arms):  # an arm looks the same in every panel
-            curves = [_measured(r, goal) for r in runs if (r.task, r.arm) == (task, arm)]
+            curves = [measured(r, goal) for r in runs if (r.task, r.arm) == (task, arm)]
             if not curves:
                 continue
             look = arm_look(number)
