@@ -49,9 +49,7 @@ class ImportConfig:
     filter: str = ""  # robomimic filter key, or LeRobot or RLDS split, such as train
     reward_key: str = "rewards"  # D4RL array to take rewards from
     trust_rows: bool = False  # where a log's metadata contradicts its rows, read the rows and note it
-    skip_damaged: bool = (
-        False  # leave out episodes that cannot be read, and note why (robomimic, robosuite, Minari, .npz)
-    )
+    skip_damaged: bool = False  # leave out episodes that cannot be read, and note why (not RLDS, D4RL, bags)
     actions: Literal["clip", "refuse"] = "clip"  # what to do with actions beyond the bounds
     topics: Path | None = None  # ROS bags and foreign MCAP: YAML made by `robot-rl data topics SRC --write FILE`
     replay: bool = False  # robosuite: also replay the actions open loop and count successes

@@ -244,9 +244,13 @@ def twice(parts: dict[str, Any]) -> None:
 REFUSED: dict[str, tuple[Any, Any, str]] = {
     "column of one file": (drop_column, None, "file-001.parquet has no column action, which file-000.parquet has"),
     "width of one file": (widen, None, "'observation.state' has 4 numbers a row, 3 in the first file"),
-    "ragged": (ragged, None, "holds 3 numbers in row 0 but 1 in row 15"),
+    "ragged": (ragged, None, "(episode 1): column 'observation.state' holds 3 numbers in row 0 but 1 in row 3"),
     "missing": (gap, None, "column 'action' has 1 empty rows"),
-    "nan": (column("action", 0, [np.nan, 0.0]), None, "column 'action' holds NaN or infinity, first in row 12"),
+    "nan": (
+        column("action", 0, [np.nan, 0.0]),
+        None,
+        "(episode 1): column 'action' holds NaN or infinity, first in row 0",
+    ),
     "two places": (twice, None, "the rows of episode 0 stand in two places"),
     "text": (None, lambda a: a["features"].update(action={"dtype": "string", "shape": [1]}), "no action column"),
     "no features": (None, set_info(features=None), "'features' is NoneType; expected an object"),
@@ -285,6 +289,63 @@ def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
             (root / path).write_bytes(content)
         with pytest.raises(DataError, match=words):
             read(root)
+
+
+def _cut_short(root: Path) -> None:
+    file = root / "data/chunk-000/file-001.parquet"
+    file.write_bytes(file.read_bytes()[:-200])
+
+
+DAMAGED: dict[str, tuple[Any, Any, set[int], str]] = {
+    "nan in an action": (column("action", 0, [np.nan, 0.0]), None, {0, 2, 3}, "(episode 1): column 'action' holds NaN"),
+    "nan in an observation": (
+        column("observation.state", 4, [0.0, np.inf, 0.0]), None, {0, 2, 3}, "column 'observation.state' holds NaN"
+    ),
+    "clock": (column("timestamp", 4, 0.0), None, {0, 2, 3}, "timestamps of episode 1 stand still"),
+    "length": (lambda p: p["listing"][3].update(length=9), None, {0, 1, 2}, "gives episode 3 9 rows"),
+    "file cut short": (None, _cut_short, {0, 1}, "file-001.parquet cannot be read as parquet"),
+    "column of one file": (drop_column, None, {0, 1}, "file-001.parquet has no column action"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(DAMAGED))
+def test_damaged_episodes_are_left_out_where_that_is_asked_for(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change, harm, kept, words = DAMAGED[name]
+    root = v30(tmp_path / "d", change or (lambda d: None))
+    if harm is not None:
+        harm(root)
+    command = ["data", "import", str(root), "--out", str(tmp_path / "out"), "--json"]
+    assert main(command) == 2
+    assert "--skip-damaged" in capsys.readouterr().err
+    assert main([*command, "--skip-damaged"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    (why,) = [note for note in said["notes"] if note.startswith("left out: ")]
+    assert words in why
+    episodes = load_dataset(tmp_path / "out")
+    assert {int(e.source.rpartition(" ")[2]) for e in episodes} == kept
+    for episode in episodes:
+        assert episode.observations[0, 0] == 100 * int(episode.source.rpartition(" ")[2])
+
+
+def test_the_first_file_may_be_the_damaged_one_but_not_all(tmp_path: Path) -> None:
+    root = v21(tmp_path / "d")
+    files = sorted((root / "data/chunk-000").iterdir())
+    files[0].write_bytes(b"")
+    damaged: list[str] = []
+    episodes, _, _ = read(root, damaged=damaged)
+    assert len(episodes) == 3
+    assert "episode_000000.parquet" in damaged[0]
+    for file in files:
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match=r"no data file can be read. .*episode_000000.parquet cannot be read"):
+        read(root, damaged=[])
+
+
+def test_rows_in_two_places_are_refused_even_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the rows of episode 0 stand in two places"):
+        read(v30(tmp_path / "d", twice), damaged=[])
 
 
 def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:

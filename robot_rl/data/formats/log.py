@@ -40,23 +40,24 @@ class ReadOptions:
 
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
-def sound(items: Iterable[T], read: Callable[[T], Episode], options: ReadOptions) -> Iterator[Episode]:
-    """The episodes that `read` makes of `items`, without those that it refuses where `options` says so.
+def sound(items: Iterable[T], read: Callable[[T], R], options: ReadOptions) -> Iterator[R]:
+    """What `read` makes of `items`, episodes or parts of them, without those that it refuses where `options` says so.
 
     Raises:
         DataError: The first refusal, otherwise.
     """
     for item in items:
         try:
-            episode = read(item)
+            found = read(item)
         except DataError as error:
             if options.damaged is None:
                 raise DataError(f"{error} Or leave such episodes out: data import --skip-damaged.") from error
             options.damaged.append(str(error))
             continue
-        yield episode
+        yield found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.data.formats.arrow import matrix, open_parquet, read_columns
+from robot_rl.data.formats.arrow import open_parquet, read_columns
 from robot_rl.data.formats.bounds import Bounds
 from robot_rl.data.formats.contradictions import Contradictions
 from robot_rl.data.formats.lerobot.info import Feature, LeRobotInfo, element_names
@@ -78,7 +78,7 @@ def choose_columns(
     ]
     if rest:
         notes.append(f"not part of the observation: {', '.join(rest)} (--obs-keys chooses)")
-    first = read_columns(file, [*observed, *acted])
+    first = _first_row(file, [*observed, *acted], options)
     return Columns(
         tuple((flat[k], _width(flat[k], first, seen)) for k in observed),
         tuple((flat[k], _width(flat[k], first, seen)) for k in acted),
@@ -126,12 +126,27 @@ def _names(feature: Feature, width: int, notes: list[str]) -> tuple[str, ...]:
     return names
 
 
-def _width(feature: Feature, first: Any, seen: Contradictions) -> int:
-    """Elements a row: what the first file's rows hold, held against info.json."""
+def _first_row(file: Path, columns: Sequence[str], options: ReadOptions) -> Mapping[str, Any]:
+    """What the first file's first row holds; nothing of a file that is empty or, where it is left out, damaged."""
+    try:
+        return next(iter(read_columns(file, columns).slice(0, 1).to_pylist()), {})
+    except DataError:
+        if options.damaged is None:
+            raise
+        return {}
+
+
+def _width(feature: Feature, first: Mapping[str, Any], seen: Contradictions) -> int:
+    """Elements a row: what the first file's first row holds, held against info.json."""
     stated = feature.shape[0] if feature.shape else 1
-    actual = matrix(first, feature.key, "the first data file").shape[1] if len(first) else stated
+    value = first.get(feature.key)
+    actual = stated if value is None else _elements(value)
     if actual != stated:
         seen.add(f"info.json gives '{feature.key}' {stated} elements, the rows have {actual}")
     if actual < 1:
         raise DataError(f"feature '{feature.key}' has {actual} elements a row. Choose others with --obs-keys.")
     return actual
+
+
+def _elements(value: Any) -> int:
+    return sum(map(_elements, value)) if isinstance(value, list) else 1

@@ -40,6 +40,16 @@ def data_files(info: LeRobotInfo) -> list[Path]:
     return files
 
 
+def readable(file: Path) -> Path:
+    """A data file whose footer was read.
+
+    Raises:
+        DataError: If it is missing or is not parquet.
+    """
+    open_parquet(file).close()
+    return file
+
+
 def listed_episodes(info: LeRobotInfo, seen: Contradictions) -> dict[int, Listed]:
     """Episodes by index, from `meta/episodes.jsonl` (v2) or `meta/episodes/**.parquet` (v3).
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from robot_rl.data.formats.contradictions import Contradictions
 from robot_rl.data.formats.lerobot.cameras import Cameras, cameras
 from robot_rl.data.formats.lerobot.columns import Columns, choose_columns, spec_of
 from robot_rl.data.formats.lerobot.info import LeRobotInfo, read_info
-from robot_rl.data.formats.lerobot.listing import data_files, listed_episodes, tasks
-from robot_rl.data.formats.lerobot.rows import Place, Rows, scan, sized_matrix
-from robot_rl.data.formats.log import ImportedLog, ReadOptions
+from robot_rl.data.formats.lerobot.listing import data_files, listed_episodes, readable, tasks
+from robot_rl.data.formats.lerobot.rows import Place, Rows, Stated, scan, sized_matrix
+from robot_rl.data.formats.log import ImportedLog, ReadOptions, sound
 from robot_rl.errors import DataError
 
 _REWARD, _SUCCESS, _DONE = "next.reward", "next.success", "next.done"
@@ -42,10 +43,12 @@ def read_lerobot(path: Path, options: ReadOptions) -> ImportedLog:
     info = read_info(path)
     seen = Contradictions(path, options.trust_rows)
     notes: list[str] = [f"LeRobot {info.version}" + (f", robot {info.robot}" if info.robot else "")]
-    files = data_files(info)
+    files = list(sound(data_files(info), readable, options))
+    if not files:
+        raise DataError(f"{path}: no data file can be read. {(options.damaged or [''])[0]}")
     columns = choose_columns(info, files[0], options, seen, notes)
     listed = listed_episodes(info, seen)
-    rows = scan(info, files, columns, listed, seen)
+    rows = scan(Stated(info, columns, listed, seen), files, options)
     bounds, why = rows.range.bounds()
     spec = spec_of(info, columns, bounds, notes)
     if info.spec is None:
@@ -61,7 +64,7 @@ def read_lerobot(path: Path, options: ReadOptions) -> ImportedLog:
         format="lerobot",
         spec=spec,
         count=len(chosen),
-        episodes=_episodes(info, columns, chosen, pictures),
+        episodes=_episodes(info, columns, chosen, pictures, options),
         notes=tuple(notes),
         splits=splits,
     )
@@ -141,21 +144,24 @@ def _bounds(text: str) -> tuple[int, int] | None:
     return None if found is None else (int(found[1]), int(found[2]))
 
 
-def _episodes(info: LeRobotInfo, columns: Columns, places: dict[int, Place], pictures: Cameras) -> Iterator[Episode]:
+def _episodes(
+    info: LeRobotInfo, columns: Columns, places: dict[int, Place], pictures: Cameras, options: ReadOptions
+) -> Iterator[Episode]:
     wanted = [*columns.obs_keys, *columns.action_keys, "timestamp", _REWARD, _SUCCESS, _DONE, _TERMINATED]
-    file: Path | None = None
-    table: Any = None
-    for index, place in places.items():
-        if place.file != file:
-            file, table = place.file, read_columns(place.file, wanted)
-        episode = _episode(info, columns, table.slice(place.start, place.rows), place.file, index)
-        yield replace(episode, cameras=pictures[index])
+    opened = lru_cache(1)(partial(read_columns, columns=wanted))  # episodes of a file stand together
+
+    def read(index: int) -> Episode:
+        place = places[index]
+        table = opened(place.file).slice(place.start, place.rows)
+        return replace(_episode(info, columns, table, place.file, index), cameras=pictures[index])
+
+    yield from sound(places, read, options)
 
 
 def _episode(info: LeRobotInfo, columns: Columns, table: Any, file: Path, index: int) -> Episode:
     where = f"{file} (episode {index})"
-    obs = np.hstack([sized_matrix(table, f.key, width, file) for f, width in columns.observation])
-    actions = np.hstack([sized_matrix(table, f.key, width, file) for f, width in columns.action])
+    obs = np.hstack([sized_matrix(table, f.key, width, where) for f, width in columns.observation])
+    actions = np.hstack([sized_matrix(table, f.key, width, where) for f, width in columns.action])
 
     def column(name: str) -> Any:
         return scalars(table, name, where) if name in table.column_names else None
