@@ -10,11 +10,11 @@ import torch
 
 from robot_rl.algorithms.registry import CONFIGS
 from robot_rl.bench.jobs import robot_rl, run_jobs
-from robot_rl.bench.online_recipe import OnlineRecipe
-from robot_rl.bench.online_report import interactions_to, write_results
-from robot_rl.bench.plain_awac import PlainAWAC
-from robot_rl.bench.runs import Evaluation, FinishedRun
-from robot_rl.bench.update import UpdateBenchConfig, measure
+from robot_rl.bench.learning.online_recipe import OnlineRecipe
+from robot_rl.bench.learning.online_report import interactions_to, write_results
+from robot_rl.bench.learning.runs import Evaluation, FinishedRun
+from robot_rl.bench.speed.plain_awac import PlainAWAC
+from robot_rl.bench.speed.update import UpdateBenchConfig, measure
 from robot_rl.cli import main
 from robot_rl.config import from_mapping, load_yaml
 from robot_rl.data.dataset import write_dataset

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import yaml
 
-from robot_rl.bench.aggregate import difference_interval, improvement_interval, iqm, iqm_interval
-from robot_rl.bench.cells import data_digest, seconds_of, working
-from robot_rl.bench.runs import Evaluation, FinishedRun, load_runs, save_runs
-from robot_rl.bench.small_data import main as bench
-from robot_rl.bench.small_data_recipe import SmallDataRecipe
-from robot_rl.bench.small_data_report import write_results
+from robot_rl.bench.learning.aggregate import difference_interval, improvement_interval, iqm, iqm_interval
+from robot_rl.bench.learning.cells import data_digest, seconds_of, working
+from robot_rl.bench.learning.runs import Evaluation, FinishedRun, load_runs, save_runs
+from robot_rl.bench.learning.small_data import main as bench
+from robot_rl.bench.learning.small_data_recipe import SmallDataRecipe
+from robot_rl.bench.learning.small_data_report import write_results
 from robot_rl.cli import main
 from robot_rl.config import from_mapping, load_yaml
 from robot_rl.errors import ConfigError, DataError

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from robot_rl.bench.data import DataBenchConfig, measure, run_part
-from robot_rl.bench.data_parts import make_large
+from robot_rl.bench.speed.data import DataBenchConfig, measure, run_part
+from robot_rl.bench.speed.data_parts import make_large
 from robot_rl.data.dataset import write_dataset
 from robot_rl.data.replay import Replay
 from robot_rl.data.selection import Selection

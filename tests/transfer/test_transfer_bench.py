@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from robot_rl.bench.online import main
+from robot_rl.bench.learning.online import main
 from robot_rl.errors import DataError
 from tests.transfer.conftest import write_sources
 

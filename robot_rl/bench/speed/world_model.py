@@ -14,7 +14,7 @@ from robot_rl.algorithms.registry import build_agent
 from robot_rl.algorithms.td3_bc import TD3BCConfig
 from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
-from robot_rl.bench.update import random_replay
+from robot_rl.bench.speed.update import random_replay
 from robot_rl.config import parse
 from robot_rl.console import make_console
 from robot_rl.data.replay import Batch, Replay, TransitionSource

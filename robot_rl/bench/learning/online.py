@@ -17,10 +17,10 @@ import numpy as np
 import tyro
 
 from robot_rl.algorithms.student import EARNED
-from robot_rl.bench.cells import Cell, Plan, data_digest, finish, run_verb, settle, working
 from robot_rl.bench.jobs import robot_rl, run_jobs
-from robot_rl.bench.online_recipe import OnlineRecipe
-from robot_rl.bench.online_report import table, write_results
+from robot_rl.bench.learning.cells import Cell, Plan, data_digest, finish, run_verb, settle, working
+from robot_rl.bench.learning.online_recipe import OnlineRecipe
+from robot_rl.bench.learning.online_report import table, write_results
 from robot_rl.config import from_mapping, load_yaml, parse
 from robot_rl.console import make_console, print_json
 from robot_rl.data.dataset import load_dataset

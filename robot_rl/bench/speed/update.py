@@ -24,7 +24,7 @@ from robot_rl.algorithms.student import Student
 from robot_rl.algorithms.td3_bc import TD3BCConfig
 from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
-from robot_rl.bench.plain_awac import PlainAWAC
+from robot_rl.bench.speed.plain_awac import PlainAWAC
 from robot_rl.config import parse
 from robot_rl.console import make_console
 from robot_rl.data.episode import Episode

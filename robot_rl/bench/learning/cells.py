@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import yaml
 
 from robot_rl.bench.jobs import robot_rl
+from robot_rl.bench.learning.runs import FILE, Evaluation, FinishedRun, load_runs, save_runs
 from robot_rl.bench.machine import machine
-from robot_rl.bench.runs import FILE, Evaluation, FinishedRun, load_runs, save_runs
 from robot_rl.console import make_console
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.durable import FolderLock, write_synced

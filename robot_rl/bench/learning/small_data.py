@@ -14,10 +14,10 @@ from typing import Any
 
 import tyro
 
-from robot_rl.bench.cells import Cell, Plan, data_digest, finish, run_verb, settle, working
 from robot_rl.bench.jobs import run_jobs
-from robot_rl.bench.small_data_recipe import SmallDataRecipe
-from robot_rl.bench.small_data_report import write_results
+from robot_rl.bench.learning.cells import Cell, Plan, data_digest, finish, run_verb, settle, working
+from robot_rl.bench.learning.small_data_recipe import SmallDataRecipe
+from robot_rl.bench.learning.small_data_report import write_results
 from robot_rl.config import from_mapping, load_yaml, parse
 from robot_rl.console import make_console, print_json
 from robot_rl.data.dataset import load_dataset

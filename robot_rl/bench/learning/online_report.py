@@ -12,9 +12,9 @@ import matplotlib as mpl
 import numpy as np
 from rich.table import Table
 
+from robot_rl.bench.learning.online_recipe import OnlineRecipe
+from robot_rl.bench.learning.runs import Evaluation, FinishedRun
 from robot_rl.bench.machine import machine
-from robot_rl.bench.online_recipe import OnlineRecipe
-from robot_rl.bench.runs import Evaluation, FinishedRun
 from robot_rl.config import to_mapping
 from robot_rl.errors import DataError
 from robot_rl.evaluate import bootstrap_interval

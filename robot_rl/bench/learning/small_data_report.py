@@ -13,12 +13,12 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from robot_rl.bench.aggregate import Interval, iqm_interval
+from robot_rl.bench.learning.aggregate import Interval, iqm_interval
+from robot_rl.bench.learning.online_report import IN_A_ROW, arm_look
+from robot_rl.bench.learning.runs import FinishedRun
+from robot_rl.bench.learning.small_data_figures import compared, measured, overall, score, task_summary
+from robot_rl.bench.learning.small_data_recipe import SmallDataRecipe, Task
 from robot_rl.bench.machine import machine
-from robot_rl.bench.online_report import IN_A_ROW, arm_look
-from robot_rl.bench.runs import FinishedRun
-from robot_rl.bench.small_data_figures import compared, measured, overall, score, task_summary
-from robot_rl.bench.small_data_recipe import SmallDataRecipe, Task
 from robot_rl.config import to_mapping
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from rich.table import Table
 
-from robot_rl.bench.data_parts import make_large, make_small
 from robot_rl.bench.deliver import deliver
 from robot_rl.bench.machine import machine
+from robot_rl.bench.speed.data_parts import make_large, make_small
 from robot_rl.config import parse
 from robot_rl.console import make_console
 from robot_rl.errors import RobotRLError
@@ -69,7 +69,7 @@ def run_part(part: str, source: Path, memory_gb: float) -> dict[str, float]:
     Raises:
         RobotRLError: If it fails; with its last words.
     """
-    words = [sys.executable, "-m", "robot_rl.bench.data_parts", part, str(source), str(memory_gb)]
+    words = [sys.executable, "-m", "robot_rl.bench.speed.data_parts", part, str(source), str(memory_gb)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RobotRLError(f"'{part}' failed: {done.stderr.strip().splitlines()[-1:]}. Run `{' '.join(words)}` to see.")

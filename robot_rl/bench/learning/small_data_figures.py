@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robot_rl.bench.aggregate import Floats, difference_interval, improvement_interval, iqm_interval
-from robot_rl.bench.online_report import interactions_to
-from robot_rl.bench.runs import FinishedRun
-from robot_rl.bench.small_data_recipe import SmallDataRecipe, Task
+from robot_rl.bench.learning.aggregate import Floats, difference_interval, improvement_interval, iqm_interval
+from robot_rl.bench.learning.online_report import interactions_to
+from robot_rl.bench.learning.runs import FinishedRun
+from robot_rl.bench.learning.small_data_recipe import SmallDataRecipe, Task
 from robot_rl.errors import DataError
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from robot_rl.bench.cells import data_digest, keep, require_as_planned, run_verb, seconds_of, working
 from robot_rl.bench.jobs import robot_rl, run_jobs
+from robot_rl.bench.learning.cells import data_digest, keep, require_as_planned, run_verb, seconds_of, working
 from robot_rl.bench.machine import machine
 from robot_rl.config import from_mapping, load_yaml, parse, to_mapping
 from robot_rl.console import make_console, print_json

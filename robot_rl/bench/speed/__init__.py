@@ -1,0 +1,1 @@
+"""How fast: updates, data loading, importers and world models."""
