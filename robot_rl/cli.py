@@ -3,29 +3,37 @@
 Verbs live in the packages that do the work and register in the entry-point group
 `robot_rl.commands`; only the chosen one is imported, so `robot-rl --help` answers at once.
 
-Exit status: 0 done; 2 something the user can mend; 1 a fault of ours; 130 interrupted.
+Exit status: 0 done; 2 something the user can mend; 1 a fault of ours; 130 interrupted; 141 where
+whoever read our output has gone, as `| head` does.
 """
 
 from __future__ import annotations
 
 import errno
 import importlib.util
+import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import TextIO
 
 from robot_rl.config import nearest
 from robot_rl.console import make_console
 from robot_rl.errors import ConfigError, RobotRLError
 
+UNREAD = 128 + signal.SIGPIPE  # what a shell says of a program whose output nobody reads
 SUMMARIES = {
     "data": "import logs, look at a dataset, check its health",
     "record": "make demonstrations with a scripted expert in simulation",
-    "locomotion": "make HalfCheetah, Hopper or Walker2d logs of named quality",
+    "teleoperate": "drive an environment or an arm by hand; records nothing",
+    "locomotion": "make logs of named quality with agents of our own: HalfCheetah, Hopper, dmc/...",
     "world-model": "learn to predict the robot from its logs, with a report",
-    "pretrain": "train a policy offline: bc, td3-bc, awac, iql, sac or dqn",
+    "pretrain": "train offline: bc, td3-bc, awac, iql, sac, dqn, or a teacher of several tasks",
+    "success-classifier": "learn from labelled episodes what success looks like, as a reward",
     "finetune": "fine-tune online: learner and actors, or in turns",
     "learner": "learn from what actors deliver over the bridge",
     "actor": "step an environment for a learner",
@@ -43,7 +51,18 @@ SUMMARIES = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit status."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _answer(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _left_unread():
+            raise
+        return UNREAD
+    return status
+
+
+def _answer(words: list[str]) -> int:
+    """Run one command line and say what went wrong."""
     console = make_console(stderr=True)
     try:
         return _dispatch(words)
@@ -60,9 +79,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             console.print(f"{error}. Free disk space; a run that was cut goes on with --resume.", markup=False)
             return 2
+        if isinstance(error, BrokenPipeError) and any(map(_is_unread, (sys.stdout, sys.stderr))):
+            raise
         traceback.print_exc()
         console.print("[bold red]This is a fault of robot-rl, not yours.[/] Please report the lines above.")
         return 1
+
+
+def _left_unread() -> bool:
+    """Whether the reader of our output has gone, as `| head` does; what would still be written then goes nowhere."""
+    gone = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
+    for stream in gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return bool(gone)
+
+
+def _is_unread(stream: TextIO) -> bool:
+    watch = select.poll()
+    try:
+        watch.register(stream, 0)  # nothing asked for: a broken pipe is told in any case
+    except (OSError, ValueError):  # no file behind it
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in watch.poll(0))
 
 
 def _dispatch(words: list[str]) -> int:
@@ -82,7 +120,7 @@ def _print_help(verbs: dict[str, EntryPoint]) -> None:
     out.print("usage: robot-rl COMMAND [options]; `robot-rl COMMAND --help` explains each\n", markup=False)
     order = [v for v in SUMMARIES if v in verbs] + sorted(set(verbs) - set(SUMMARIES))
     for verb in order:
-        out.print(f"  [cyan]{verb:<11}[/] {SUMMARIES.get(verb, '')}")
+        out.print(f"  [cyan]{verb:<18}[/] {SUMMARIES.get(verb, '')}")
     out.print("\nexit status: 0 done, 2 you can mend it, 1 our fault")
 
 

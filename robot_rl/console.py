@@ -35,10 +35,18 @@ def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
         stderr: Talk on standard error, so that standard output holds the answer alone.
         quiet: Say nothing.
     """
-    console = Console(stderr=stderr, quiet=quiet, highlight=False)
+    console = _Console(stderr=stderr, quiet=quiet, highlight=False)
     if not (sys.stderr if stderr else sys.stdout).isatty() and "COLUMNS" not in os.environ:
         console.width, console.soft_wrap = PIPED, True
     return console
+
+
+class _Console(Console):
+    """Leaves it to `robot_rl.cli` what to do when nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Called while a BrokenPipeError is handled; rich would exit with status 1, which is ours for faults."""
+        raise  # noqa: PLE0704 - the one that is being handled
 
 
 class _Rate(ProgressColumn):

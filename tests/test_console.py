@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
+from robot_rl import cli
 from robot_rl.cli import main
+from robot_rl.commands import bench
 from robot_rl.console import key_value_table, make_console
 
 LONG = "folder-of-a-team-that-names-its-runs-well/" * 5
@@ -33,3 +38,32 @@ def test_columns_of_the_environment_count(monkeypatch: pytest.MonkeyPatch, capsy
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 1
     assert max(map(len, lines)) <= 40
+
+
+@pytest.mark.parametrize("words", [["--help"], ["bench", "small-data", "--help"], ["data", "info", "nowhere"]])
+def test_a_reader_that_leaves_is_no_fault_of_ours(words: list[str]) -> None:
+    program = f"import sys, time; time.sleep(0.3); from robot_rl.cli import main; sys.exit(main({words!r}))"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # before anything is said
+        said = process.stderr.read().decode()
+    assert "fault" not in said
+    assert "BrokenPipe" not in said
+    assert process.returncode == (2 if "nowhere" in words else cli.UNREAD)
+
+
+def test_a_broken_pipe_that_is_not_our_output_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_words: list[str]) -> int:
+        raise BrokenPipeError("the arm hung up")
+
+    monkeypatch.setattr(cli, "_dispatch", broken)
+    assert main(["serve"]) == 1
+    assert "the arm hung up" in capsys.readouterr().err
+
+
+def test_every_verb_and_bench_says_what_it_is_for() -> None:
+    assert {point.name for point in entry_points(group="robot_rl.commands")} == set(cli.SUMMARIES)
+    assert {point.name for point in entry_points(group="robot_rl.benches")} == set(bench.SUMMARIES)

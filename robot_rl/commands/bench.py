@@ -14,6 +14,8 @@ SUMMARIES = {
     "world-model": "what augmentation adds to an update; time to train the models",
     "small-data": "interactions to a score after pretraining on 10,000 transitions, with all its arms",
     "data": "importing, loading, examining and sampling: transitions per second and peak memory",
+    "import": "each log's import in a process of its own: transitions per second of its parts, peak memory",
+    "franka": "the control loop on franky-sim, and what it does when something breaks",
     "serve": "the control tick part by part, beside an empty loop at the same rate",
     "safety": "random command streams against the supervisor: no limit may be broken",
     "server": "round trips to a policy server, beside a bare ZeroMQ echo",
