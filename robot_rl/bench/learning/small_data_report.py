@@ -138,6 +138,7 @@ def _plot(target: Path, recipe: SmallDataRecipe, runs: Sequence[FinishedRun]) ->
         axis.axhline(goal.threshold, linestyle=":", color="grey")
         if budgets and max(budgets) > 3 * min(budgets):  # a baseline that was given more time
             axis.set_xscale("symlog", linthresh=min(budgets))
+            axis.set_xlim(left=0)
         axis.set_title(task, fontsize=9)
         axis.set_xlabel("interactions", fontsize=8)
         axis.set_ylabel("score", fontsize=8)
