@@ -206,6 +206,21 @@ def test_two_benches_do_not_work_on_the_same_run(tmp_path: Path) -> None:
     assert seconds_of(cell) > first
 
 
+def test_a_part_of_a_bench_is_run_and_all_that_is_finished_is_told(
+    logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = SMALL | {"seeds": [0, 1], "arms": {"scratch": SMALL["arms"]["scratch"]}}
+    words = _words(both, logs, tmp_path)
+    assert bench([*words, "--only.seeds", "1", "--only.arms", "scratch"]) == 0
+    assert "Partial: 1 of 2 runs" in capsys.readouterr().out
+    assert bench([*words, "--only.seeds", "0"]) == 0
+    assert "Partial" not in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"No seed of this bench is '7'\. Known: 0, 1\."):
+        bench([*words, "--only.seeds", "7"])
+    with pytest.raises(ConfigError, match=r"No arm of this bench is 'scrath'\. Did you mean 'scratch'\?"):
+        bench([*words, "--only.arms", "scrath"])
+
+
 def test_known_runs_count_where_options_and_logs_are_the_same(
     logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

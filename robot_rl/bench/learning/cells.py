@@ -23,12 +23,13 @@ import yaml
 from robot_rl.bench.jobs import robot_rl
 from robot_rl.bench.learning.runs import FILE, Evaluation, FinishedRun, load_runs, save_runs
 from robot_rl.bench.machine import machine
+from robot_rl.config import nearest
 from robot_rl.console import make_console
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.durable import FolderLock, write_synced
 from robot_rl.data.episode import feed
 from robot_rl.data.formats.arrow import pyarrow_parquet
-from robot_rl.errors import DataError
+from robot_rl.errors import ConfigError, DataError
 from robot_rl.run import read_metrics
 
 Plan = Mapping[str, Any]
@@ -172,14 +173,54 @@ class Cell(ABC):
 C = TypeVar("C", bound=Cell)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which part of a bench is run now, so that machines can share one; whatever is finished is reported."""
+
+    tasks: tuple[str, ...] = ()  # run these tasks alone; default all
+    arms: tuple[str, ...] = ()  # run these arms alone; default all
+    seeds: tuple[int, ...] = ()  # run these seeds alone; default all
+
+    def of(self, cells: Sequence[C]) -> list[C]:
+        """The chosen ones of all `cells`.
+
+        Raises:
+            ConfigError: If a name is none of theirs.
+        """
+        self._require("task", self.tasks, [cell.task for cell in cells])
+        self._require("arm", self.arms, [cell.arm for cell in cells])
+        self._require("seed", self.seeds, [cell.seed for cell in cells])
+        return [
+            cell
+            for cell in cells
+            if cell.task in (self.tasks or (cell.task,))
+            and cell.arm in (self.arms or (cell.arm,))
+            and cell.seed in (self.seeds or (cell.seed,))
+        ]
+
+    @staticmethod
+    def _require(what: str, wanted: Sequence[object], there: Sequence[object]) -> None:
+        for name in wanted:
+            if name not in there:
+                known = dict.fromkeys(map(str, there))
+                raise ConfigError(f"No {what} of this bench is '{name}'.{nearest(str(name), known)}")
+
+
 def settle(
-    cells: Sequence[C], run: Callable[[Sequence[C]], None], *, known: Path | None, out: Path, report_only: bool
+    cells: Sequence[C],
+    run: Callable[[Sequence[C]], None],
+    *,
+    choice: Choice,
+    known: Path | None,
+    out: Path,
+    report_only: bool,
 ) -> list[FinishedRun]:
     """Have the missing cells run, and write OUT/runs.parquet.
 
     Args:
         cells: All of a bench.
         run: Runs those that it is given.
+        choice: Which of them may be run.
         known: A runs.parquet: cells with a plan of its runs are not missing.
         out: Folder of the bench.
         report_only: Take what is there.
@@ -191,7 +232,7 @@ def settle(
         DataError: If a cell's folder was begun with another plan, or nothing is finished.
     """
     pyarrow_parquet()  # refused now rather than after days
-    runs = {} if known is None else load_runs(known)
+    runs, chosen = {} if known is None else load_runs(known), choice.of(cells)
     for cell in cells:
         require_as_planned(cell.folder, cell.plan)
     if known is not None:
@@ -201,7 +242,7 @@ def settle(
         )
         make_console(stderr=True).print(told)
     if not report_only:
-        run([cell for cell in cells if _result(cell, runs) is None])
+        run([cell for cell in chosen if _result(cell, runs) is None])
     done = [result for result in (_result(cell, runs) for cell in cells) if result is not None]
     if not done:
         raise DataError(f"{out} holds no finished run of this recipe. Leave out --report-only.")

@@ -8,7 +8,7 @@ interrupted fine-tuning resumes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import tyro
 
 from robot_rl.algorithms.student import EARNED
 from robot_rl.bench.jobs import robot_rl, run_jobs
-from robot_rl.bench.learning.cells import Cell, Plan, data_digest, finish, run_verb, settle, working
+from robot_rl.bench.learning.cells import Cell, Choice, Plan, data_digest, finish, run_verb, settle, working
 from robot_rl.bench.learning.online_recipe import OnlineRecipe
 from robot_rl.bench.learning.online_report import table, write_results
 from robot_rl.config import from_mapping, load_yaml, parse
@@ -33,7 +33,7 @@ OUT/runs.parquet (a row an evaluation), OUT/results.json, OUT/results.md and OUT
 the recipe says so) over interactions, its mean over all evaluations, the deepest fall below the starting point, and the
 interactions to each threshold (the first of three evaluations in a row at or above it; censored where there is none).
 Interrupted, it goes on with what is missing; with `--known FILE` also on another machine, from a runs.parquet.
-`--report-only` tabulates what is there."""
+`--only.seeds 0 1` runs a part, `--report-only` tabulates what is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,7 @@ class OnlineBenchConfig:
     data: Path | None = None  # dataset folder, if anything learns from logs; with teachers the one of their sources
     env: str = ""  # Gymnasium id of the target in place of the recipe's
     jobs: int = 2  # processes at a time, one torch thread each
+    only: Choice = field(default_factory=Choice)  # what to run now, where several machines share a bench
     known: Path | None = None  # runs.parquet of earlier runs; those with the same options and logs are not run again
     report_only: bool = False  # tabulate what is there instead of running what is missing
     json: bool = False  # the results as one JSON object on standard output
@@ -70,7 +71,12 @@ def main(argv: Sequence[str]) -> int:
     task = str(recipe.finetune.get("env", ""))
     cells = [_Cell(task, arm, seed, config, recipe) for arm, seed in recipe.runs]
     done = settle(
-        cells, partial(_run_all, config, recipe), known=config.known, out=config.out, report_only=config.report_only
+        cells,
+        partial(_run_all, config, recipe),
+        choice=config.only,
+        known=config.known,
+        out=config.out,
+        report_only=config.report_only,
     )
     result = write_results(config.out, recipe, done, Path(origin).name)
     if config.json:

@@ -7,7 +7,7 @@ their own with one torch thread. Each part goes on where it was when the bench i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import tyro
 
 from robot_rl.bench.jobs import run_jobs
-from robot_rl.bench.learning.cells import Cell, Plan, data_digest, finish, run_verb, settle, working
+from robot_rl.bench.learning.cells import Cell, Choice, Plan, data_digest, finish, run_verb, settle, working
 from robot_rl.bench.learning.small_data_recipe import SmallDataRecipe
 from robot_rl.bench.learning.small_data_report import write_results
 from robot_rl.config import from_mapping, load_yaml, parse
@@ -24,8 +24,8 @@ from robot_rl.data.dataset import load_dataset
 
 DESCRIPTION = """Run every arm of a recipe with every seed on every task: train world models, pretrain, fine-tune, and
 write OUT/runs.parquet (a row an evaluation), OUT/results.json, OUT/report.md and OUT/curves.png. Interrupted, it
-goes on with what is missing; with `--known FILE` also on another machine, from a runs.parquet. `--report-only`
-tabulates what is there."""
+goes on with what is missing; with `--known FILE` also on another machine, from a runs.parquet. `--only.seeds 0 1`
+runs a part, `--report-only` tabulates what is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ class SmallDataConfig:
     data: Path  # folder that the recipe's datasets lie in
     out: Path  # folder for runs and results
     jobs: int = 2  # processes at a time, one torch thread each
+    only: Choice = field(default_factory=Choice)  # what to run now, where several machines share a bench
     known: Path | None = None  # runs.parquet of earlier runs; those with the same options and logs are not run again
     report_only: bool = False  # tabulate what is there instead of running what is missing
     json: bool = False  # the results as one JSON object on standard output
@@ -46,7 +47,14 @@ def main(argv: Sequence[str]) -> int:
     config = parse(SmallDataConfig, argv, prog="robot-rl bench small-data", description=DESCRIPTION)
     recipe = from_mapping(SmallDataRecipe, load_yaml(config.recipe), str(config.recipe))
     cells = [_Cell(t, a, s, config, recipe) for s in recipe.seeds for t in recipe.tasks for a in recipe.arms]
-    done = settle(cells, partial(_run_all, config), known=config.known, out=config.out, report_only=config.report_only)
+    done = settle(
+        cells,
+        partial(_run_all, config),
+        choice=config.only,
+        known=config.known,
+        out=config.out,
+        report_only=config.report_only,
+    )
     result = write_results(config.out, recipe, done, len(cells))
     if config.json:
         print_json(result)
