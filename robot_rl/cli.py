@@ -17,13 +17,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TextIO
 
 from robot_rl.config import nearest
 from robot_rl.console import make_console
 from robot_rl.errors import ConfigError, RobotRLError
+from robot_rl.registered import load, registered
 
 UNREAD = 128 + signal.SIGPIPE  # what a shell says of a program whose output nobody reads
 SUMMARIES = {
@@ -104,14 +105,14 @@ def _is_unread(stream: TextIO) -> bool:
 
 
 def _dispatch(words: list[str]) -> int:
-    verbs = {point.name: point for point in entry_points(group="robot_rl.commands")}
+    verbs = registered("robot_rl.commands")
     if not words or words[0] in ("-h", "--help"):
         _print_help(verbs)
         return 0 if words else 2
     _check_install()
     if words[0] not in verbs:
         raise ConfigError(f"Unknown command '{words[0]}'.{nearest(words[0], verbs)}")
-    return int(verbs[words[0]].load()(words[1:]) or 0)
+    return int(load(verbs[words[0]])(words[1:]) or 0)
 
 
 def _print_help(verbs: dict[str, EntryPoint]) -> None:

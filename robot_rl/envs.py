@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_rl.errors import EnvError
+from robot_rl.registered import load
 from robot_rl.spec import Array, Entry, Spec, vector
 
 Env = gym.Env[Any, Any]
@@ -89,7 +90,7 @@ def register_plugins() -> None:
 
 @functools.cache
 def _plugins() -> list[Callable[[], None]]:
-    return [point.load() for point in entry_points(group="gymnasium.envs")]
+    return [load(point) for point in entry_points(group="gymnasium.envs")]  # names repeat
 
 
 def env_spec(env: Env) -> Spec:

@@ -15,6 +15,7 @@ import numpy as np
 
 from robot_rl.config import nearest
 from robot_rl.errors import EnvError
+from robot_rl.registered import load
 from robot_rl.spec import Array, Spec
 
 GROUP = "robot_rl.experts"
@@ -59,5 +60,5 @@ def known_experts() -> Mapping[str, ExpertMaker]:
     """Every expert of the installed packages, by environment id."""
     found: dict[str, ExpertMaker] = {}
     for point in entry_points(group=GROUP):
-        found.update(point.load())
+        found.update(load(point))
     return found

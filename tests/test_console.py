@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ from robot_rl import cli
 from robot_rl.cli import main
 from robot_rl.commands import bench
 from robot_rl.console import key_value_table, make_console
+from robot_rl.errors import RobotRLError
+from robot_rl.registered import load, registered
 
 LONG = "folder-of-a-team-that-names-its-runs-well/" * 5
 
@@ -65,5 +67,13 @@ def test_a_broken_pipe_that_is_not_our_output_is_a_fault(
 
 
 def test_every_verb_and_bench_says_what_it_is_for() -> None:
-    assert {point.name for point in entry_points(group="robot_rl.commands")} == set(cli.SUMMARIES)
-    assert {point.name for point in entry_points(group="robot_rl.benches")} == set(bench.SUMMARIES)
+    assert set(registered("robot_rl.commands")) == set(cli.SUMMARIES)
+    assert set(registered("robot_rl.benches")) == set(bench.SUMMARIES)
+
+
+def test_an_installation_of_other_code_is_named_with_the_remedy() -> None:
+    old = EntryPoint("small-data", "robot_rl.bench.moved:main", "robot_rl.benches")
+    with pytest.raises(RobotRLError, match=r"there is no robot_rl\.bench\.moved.*make setup"):
+        load(old)
+    with pytest.raises(AttributeError):  # a fault of ours
+        load(EntryPoint("x", "robot_rl.console:nothing", "robot_rl.benches"))

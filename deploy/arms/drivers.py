@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, Protocol, Self
 
 import msgspec
@@ -17,6 +16,7 @@ from deploy.arms.arm import Arm
 from deploy.arms.schema import ArmConfig
 from robot_rl.config import nearest
 from robot_rl.errors import ConfigError
+from robot_rl.registered import load, registered
 
 GROUP = "robot_rl.arms"
 
@@ -65,7 +65,7 @@ def find_driver(name: str) -> Driver:
     Raises:
         ConfigError: If none is installed; the nearest name is given.
     """
-    known = {point.name: point for point in entry_points(group=GROUP)}
+    known = registered(GROUP)
     if name not in known:
         raise ConfigError(f"driver is '{name}'.{nearest(name, known)}")
-    return known[name].load()
+    return load(known[name])

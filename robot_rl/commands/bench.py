@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 
 from robot_rl.config import nearest
 from robot_rl.console import make_console
 from robot_rl.errors import ConfigError
+from robot_rl.registered import load, registered
 
 SUMMARIES = {
     "update": "gradient updates per second, beside a plain implementation and the matrix peak",
@@ -28,7 +28,7 @@ SUMMARIES = {
 
 def main(argv: Sequence[str]) -> int:
     """Find the bench and run it."""
-    benches = {point.name: point for point in entry_points(group="robot_rl.benches")}
+    benches = registered("robot_rl.benches")
     if not argv or argv[0] in ("-h", "--help"):
         out = make_console()
         out.print("usage: robot-rl bench NAME [options]\n", markup=False)
@@ -37,4 +37,4 @@ def main(argv: Sequence[str]) -> int:
         return 0 if argv else 2
     if argv[0] not in benches:
         raise ConfigError(f"No bench '{argv[0]}'.{nearest(argv[0], benches)}")
-    return int(benches[argv[0]].load()(list(argv[1:])) or 0)
+    return int(load(benches[argv[0]])(list(argv[1:])) or 0)
