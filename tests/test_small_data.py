@@ -243,6 +243,21 @@ def test_known_runs_count_where_options_and_logs_are_the_same(
         bench([*words, "--report-only"])
 
 
+def test_the_parts_of_two_machines_are_put_together(
+    logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = SMALL | {"seeds": [0, 1], "arms": {"scratch": SMALL["arms"]["scratch"]}}
+    for seed in ("0", "1"):
+        assert bench([*_words(both, logs, tmp_path / seed), "--only.seeds", seed]) == 0
+    capsys.readouterr()
+    parts = [str(tmp_path / seed / "out" / "runs.parquet") for seed in ("0", "1")]
+    assert bench([*_words(both, logs, tmp_path / "whole"), "--report-only", "--known", *parts]) == 0
+    said = capsys.readouterr()
+    assert said.err.count("1 of its 1 runs have the options and logs of one of the 2 wanted") == 2
+    assert "| scratch | 2 |" in said.out
+    assert "Partial" not in said.out
+
+
 def _renamed() -> dict[str, object]:
     return {"renamed": SMALL["arms"]["scratch"], "augmented": SMALL["arms"]["augmented"]}
 

@@ -211,7 +211,7 @@ def settle(
     run: Callable[[Sequence[C]], None],
     *,
     choice: Choice,
-    known: Path | None,
+    known: Sequence[Path],
     out: Path,
     report_only: bool,
 ) -> list[FinishedRun]:
@@ -221,7 +221,8 @@ def settle(
         cells: All of a bench.
         run: Runs those that it is given.
         choice: Which of them may be run.
-        known: A runs.parquet: cells with a plan of its runs are not missing.
+        known: Files runs.parquet, of machines that share the bench: cells with a plan of their runs are not
+            missing. Where several have one, the first named counts.
         out: Folder of the bench.
         report_only: Take what is there.
 
@@ -232,15 +233,10 @@ def settle(
         DataError: If a cell's folder was begun with another plan, or nothing is finished.
     """
     pyarrow_parquet()  # refused now rather than after days
-    runs, chosen = {} if known is None else load_runs(known), choice.of(cells)
+    chosen = choice.of(cells)
     for cell in cells:
         require_as_planned(cell.folder, cell.plan)
-    if known is not None:
-        fitting = sum(digest(cell.plan) in runs for cell in cells)
-        told = (
-            f"{known}: {fitting} of its {len(runs)} runs have the options and logs of one of the {len(cells)} wanted."
-        )
-        make_console(stderr=True).print(told)
+    runs = _known_runs(known, [digest(cell.plan) for cell in cells])
     if not report_only:
         run([cell for cell in chosen if _result(cell, runs) is None])
     done = [result for result in (_result(cell, runs) for cell in cells) if result is not None]
@@ -249,6 +245,20 @@ def settle(
     out.mkdir(parents=True, exist_ok=True)
     save_runs(out / FILE, done)
     return done
+
+
+def _known_runs(files: Sequence[Path], wanted: Sequence[str]) -> dict[str, FinishedRun]:
+    """Runs of all `files` by the digests of their plans; how many are `wanted` is told of each."""
+    found: dict[str, FinishedRun] = {}
+    for file in files:
+        runs = load_runs(file)
+        fitting = sum(plan in runs for plan in wanted)
+        told = (
+            f"{file}: {fitting} of its {len(runs)} runs have the options and logs of one of the {len(wanted)} wanted."
+        )
+        make_console(stderr=True).print(told)
+        found = runs | found
+    return found
 
 
 def _result(cell: Cell, known: Mapping[str, FinishedRun]) -> FinishedRun | None:

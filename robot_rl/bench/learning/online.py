@@ -32,7 +32,7 @@ DESCRIPTION = """Fine-tune every arm of a recipe with every seed, each from its 
 OUT/runs.parquet (a row an evaluation), OUT/results.json, OUT/results.md and OUT/results.png: success (the return, where
 the recipe says so) over interactions, its mean over all evaluations, the deepest fall below the starting point, and the
 interactions to each threshold (the first of three evaluations in a row at or above it; censored where there is none).
-Interrupted, it goes on with what is missing; with `--known FILE` also on another machine, from a runs.parquet.
+Interrupted, it goes on with what is missing; with `--known FILE` also on another machine, from any runs.parquet.
 `--only.seeds 0 1` runs a part, `--report-only` tabulates what is there."""
 
 
@@ -46,7 +46,7 @@ class OnlineBenchConfig:
     env: str = ""  # Gymnasium id of the target in place of the recipe's
     jobs: int = 2  # processes at a time, one torch thread each
     only: Choice = field(default_factory=Choice)  # what to run now, where several machines share a bench
-    known: Path | None = None  # runs.parquet of earlier runs; those with the same options and logs are not run again
+    known: tuple[Path, ...] = ()  # runs.parquet of other machines or earlier: same options and logs are not run again
     report_only: bool = False  # tabulate what is there instead of running what is missing
     json: bool = False  # the results as one JSON object on standard output
 

@@ -24,7 +24,7 @@ from robot_rl.data.dataset import load_dataset
 
 DESCRIPTION = """Run every arm of a recipe with every seed on every task: train world models, pretrain, fine-tune, and
 write OUT/runs.parquet (a row an evaluation), OUT/results.json, OUT/report.md and OUT/curves.png. Interrupted, it
-goes on with what is missing; with `--known FILE` also on another machine, from a runs.parquet. `--only.seeds 0 1`
+goes on with what is missing; with `--known FILE` also on another machine, from any runs.parquet. `--only.seeds 0 1`
 runs a part, `--report-only` tabulates what is there."""
 
 
@@ -37,7 +37,7 @@ class SmallDataConfig:
     out: Path  # folder for runs and results
     jobs: int = 2  # processes at a time, one torch thread each
     only: Choice = field(default_factory=Choice)  # what to run now, where several machines share a bench
-    known: Path | None = None  # runs.parquet of earlier runs; those with the same options and logs are not run again
+    known: tuple[Path, ...] = ()  # runs.parquet of other machines or earlier: same options and logs are not run again
     report_only: bool = False  # tabulate what is there instead of running what is missing
     json: bool = False  # the results as one JSON object on standard output
 
