@@ -161,7 +161,10 @@ class Loop:
     def tick_hangs(self, silence_s: float) -> None:
         """In the watchdog's thread: the tick cannot hold the arm, so this does."""
         self.supervisor.stop(Reason.POLICY_LATE, f"a tick took over {silence_s * 1e3:.0f} ms")
-        self.arm.hold()
+        try:
+            self.arm.hold()
+        finally:
+            self.supervisor.held()
 
     @property
     def seed(self) -> int | None:

@@ -245,4 +245,7 @@ class ArmEnv(gym.Env[Array, Array]):
     def _tick_hangs(self, silence_s: float) -> None:
         """In the watchdog's thread: whoever steps has stopped to do so, so this holds the arm."""
         self.supervisor.stop(Reason.POLICY_LATE, f"no command for {silence_s * 1e3:.0f} ms")
-        self.arm.hold()
+        try:
+            self.arm.hold()
+        finally:
+            self.supervisor.held()

@@ -68,6 +68,7 @@ class Supervisor:
         self._armed_ticks = 0
         self._bad_in_a_row = 0
         self._ever_armed = False
+        self._was_held = False
         self._latched: tuple[Finding, ...] = ()
         self._double: Supervisor | None = None
         self.verdicts: Counter[Verdict] = Counter()
@@ -126,6 +127,13 @@ class Supervisor:
         if not self._latched:
             self._latched = (Finding(reason, where),)
 
+    def held(self) -> None:
+        """The arm stands since somebody else told it to hold, after a `stop`: the next `check` begins where it is.
+
+        To bring the last command to rest instead would set off at the speed of before. Callable from any thread.
+        """
+        self._was_held = True
+
     def check(self, state: ArmState, action: NDArray[Any], now_s: float, alarms: tuple[Finding, ...] = ()) -> Decision:
         """The safe command for this tick.
 
@@ -145,6 +153,8 @@ class Supervisor:
             )
         if self._latched:
             self.reasons[Reason.LATCHED] += 1
+            if self._was_held:
+                self._stand(state)
             return self._at_rest(Verdict.STOPPED, (*self._latched, Finding(Reason.LATCHED, "arm again")))
         asked: list[float] = action.tolist()
         findings = [*alarms, *self.look(state, now_s)]
@@ -199,7 +209,15 @@ class Supervisor:
             self._tool_guard.start()
         self._armed_ticks = self._bad_in_a_row = 0
         self._ever_armed = True
+        self._was_held = False
         self._latched = ()
+
+    def _stand(self, state: ArmState) -> None:
+        """No motion from where the arm is, or from the last command if nobody can tell; a gripper keeps its width."""
+        self._was_held = False
+        guard = self._joint_guard
+        if guard is not None:
+            guard.start(state.q if _finite(state.q.tolist()) else np.array(guard.position))
 
     def _moving(self, state: ArmState) -> list[Finding]:
         joints = self.limits.joints

@@ -262,6 +262,20 @@ def test_stop_brakes_within_the_acceleration_limit_and_stays() -> None:
     assert str(supervisor.stopped[0]) == "stopped by the operator (key)"
 
 
+def test_an_arm_that_was_held_meanwhile_is_not_set_off_again() -> None:
+    supervisor = armed()
+    for _ in range(20):
+        ask(supervisor, 0.9, 1.0)
+    supervisor.stop(Reason.POLICY_LATE, "a tick took over 100 ms")
+    supervisor.held()
+    stands = state((0.25, 1.0))
+    for _ in range(3):
+        held = ask(supervisor, 0.9, 1.0, seen=stands)
+        np.testing.assert_array_equal(held.command, [0.25, 1.0])
+    assert supervisor.at_rest
+    assert held.verdict is Verdict.STOPPED
+
+
 def test_latched_stop_needs_an_explicit_arm_from_where_the_joints_are() -> None:
     supervisor = armed()
     supervisor.stop()
