@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Literal
@@ -10,6 +11,8 @@ from typing import Literal
 import torch
 
 from robot_rl.errors import ConfigError
+
+_log = logging.getLogger(__name__)
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -25,6 +28,18 @@ def pick_device(name: DeviceName) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return name
+
+
+def restore_generator(generator: torch.Generator, state: torch.Tensor) -> None:
+    """Let a generator go on from a saved state.
+
+    A CPU's state says nothing to a CUDA generator, nor the other way round: on the other kind of device the generator
+    stays as it was seeded, and a run goes on with other random numbers than it would have had.
+    """
+    if state.numel() == generator.get_state().numel():
+        generator.set_state(state.cpu())
+    else:
+        _log.info("the random numbers were drawn on another kind of device; on this one they begin with the seed")
 
 
 @contextmanager

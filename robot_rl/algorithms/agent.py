@@ -14,7 +14,7 @@ from robot_rl.data.replay import Batch, TransitionSource
 from robot_rl.data.sequences import Sequences
 from robot_rl.data.stats import ObservationStats
 from robot_rl.data.transition import Rows
-from robot_rl.device import fast_products
+from robot_rl.device import fast_products, restore_generator
 from robot_rl.errors import CheckpointError, DivergedError
 from robot_rl.nets.actor import Actor, Behaviour, Policy, Scaler
 from robot_rl.nets.recurrent import RecurrentBehaviour, RecurrentPolicy
@@ -186,7 +186,7 @@ class Agent(nn.Module, ABC):
         """
         rest = dict(state)
         try:
-            self.generator.set_state(rest.pop("generator").cpu())
+            restore_generator(self.generator, rest.pop("generator"))
             torch.set_rng_state(rest.pop("torch_generator").cpu())
             self.updates = int(rest.pop("updates"))
         except KeyError as error:

@@ -34,7 +34,7 @@ from robot_rl.data.replay import MEMORY_GB, Replay
 from robot_rl.data.selection import Selection
 from robot_rl.data.sequences import Sequences, joined
 from robot_rl.data.stats import observation_stats
-from robot_rl.device import DeviceName, fast_products, pick_device
+from robot_rl.device import DeviceName, fast_products, pick_device, restore_generator
 from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.latent.model import LatentModel, LatentModelConfig, Metrics
@@ -237,7 +237,7 @@ class _Training:
             )
         self.model.load_state_dict(teacher.model.state_dict())
         state = read_tensors(folder / STATE)
-        self._generator.set_state(state.pop("generator").cpu())
+        restore_generator(self._generator, state.pop("generator"))
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():
             _, index, slot = key.split(".")

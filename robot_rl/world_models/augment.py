@@ -30,7 +30,7 @@ from torch import Tensor
 from robot_rl.algorithms.agent import Agent
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Batch, TransitionSource
-from robot_rl.device import fast_products
+from robot_rl.device import fast_products, restore_generator
 from robot_rl.envs import make_env
 from robot_rl.errors import CheckpointError, ConfigError
 from robot_rl.spec import Array
@@ -179,7 +179,7 @@ class Augmented:
         if self.refits:
             weights = {k.removeprefix("augment.weights."): v for k, v in state.items() if "augment.weights." in k}
             self.model.load_state_dict(weights)
-            self.model.generator.set_state(state["augment.generator"].cpu())
+            restore_generator(self.model.generator, state["augment.generator"])
         device = self.model.device
         columns = {n: state[f"augment.block.{n}"].to(device) for n in Batch._fields if f"augment.block.{n}" in state}
         self._block = Batch(**columns) if columns else None

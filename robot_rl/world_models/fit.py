@@ -10,7 +10,7 @@ from torch import Tensor
 from robot_rl.algorithms.agent import Metrics
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Batch, Replay
-from robot_rl.device import fast_products
+from robot_rl.device import fast_products, restore_generator
 from robot_rl.world_models.model import QUANTILES, WorldModel
 
 IMPROVEMENT = 0.001  # a held-out error counts as better from this share on
@@ -88,7 +88,7 @@ class Fitter:
         """Inverse of `state`."""
         self.epochs, self.stale = int(state["fit.epochs"]), int(state["fit.stale"])
         self.errors = state["fit.errors"].to(self.model.device)
-        self.model.generator.set_state(state["fit.generator"].cpu())
+        restore_generator(self.model.generator, state["fit.generator"])
         self.best = {name: state[f"best.{name}"].to(self.model.device) for name in self.best}
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():

@@ -20,6 +20,7 @@ from robot_rl.checkpoint import (
     write_checkpoint,
 )
 from robot_rl.config import from_mapping, to_mapping
+from robot_rl.device import restore_generator
 from robot_rl.errors import CheckpointError, ConfigError
 from robot_rl.spec import Spec
 from robot_rl.world_models.fit import Fitter
@@ -131,5 +132,5 @@ def load_model(path: Path, *, device: str = "cpu") -> tuple[TrainedModel, dict[s
         raise CheckpointError(f"{folder}: config.json is not usable ({error}). Train again.") from error
     load_weights(model, folder)
     state = read_tensors(folder / STATE)
-    model.generator.set_state(state["fit.generator"].cpu())
+    restore_generator(model.generator, state["fit.generator"])
     return TrainedModel(model, name, error, naive_error, naive, folder.parents[1]), state

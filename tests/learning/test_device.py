@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robot_rl import device
-from robot_rl.device import fast_products
+from robot_rl.device import fast_products, restore_generator
 
 CPU = torch.device("cpu")
 
@@ -41,3 +41,16 @@ def test_products_are_as_exact_as_before() -> None:
     with fast_products(CPU):
         error = float((a @ b - exact).abs().max())
     assert error < 8 * float((a @ b - exact).abs().max())
+
+
+def test_random_numbers_go_on_where_they_were() -> None:
+    before, after = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+    torch.rand(3, generator=before)
+    restore_generator(after, before.get_state())
+    assert torch.equal(torch.rand(3, generator=before), torch.rand(3, generator=after))
+
+
+def test_those_of_a_gpu_begin_with_the_seed_on_a_cpu() -> None:
+    generator, same = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+    restore_generator(generator, torch.zeros(16, dtype=torch.uint8))  # what CUDA's generators save
+    assert torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=same))
