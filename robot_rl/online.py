@@ -6,10 +6,13 @@ process, and the bridge's learner, which is fed by actors.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robot_rl.algorithms.agent import Agent, Metrics
@@ -18,8 +21,11 @@ from robot_rl.data.hindsight import Hindsight
 from robot_rl.data.mixture import Mixture, Pool, of_sequences
 from robot_rl.data.replay import Replay, TransitionSource
 from robot_rl.data.transition import Rows
+from robot_rl.device import restore_generator
 from robot_rl.errors import ConfigError
 from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented
+
+_log = logging.getLogger(__name__)
 
 CORRECTIONS = 100_000  # steps of a person that are kept as demonstrations, at most: over an hour at 20 Hz
 
@@ -113,6 +119,14 @@ class OnlineLearner:
         self.interactions += len(rows)
 
     def _keep(self, rows: Rows) -> None:
+        usable = _finite(rows)
+        if not usable.all():
+            _log.warning(
+                "%d of %d transitions hold a number that is not finite: counted, kept in the log, not learned from",
+                len(rows) - int(usable.sum()),
+                len(rows),
+            )
+            rows = rows[usable]
         self.online.extend(rows)
         if self._hindsight is not None:
             self._hindsight.take(rows)
@@ -165,9 +179,17 @@ class OnlineLearner:
 
     def load_state(self, state: dict[str, Tensor], rows: Rows) -> None:
         """Inverse of `state`; `rows` are the online transitions up to then."""
-        self._sampler.set_state(state["sampler"].cpu())
+        restore_generator(self._sampler, state["sampler"])
         self._first_update = int(state["first_update"])
         self._keep(rows)
         self.interactions = int(state["interactions"])
         if self._augmented is not None:
             self._augmented.load_state(state)
+
+
+def _finite(rows: Rows) -> NDArray[np.bool_]:
+    """Which transitions can be learned from, (N,)."""
+    usable = np.isfinite(rows["reward"])
+    for name in ("obs", "action", "next_obs"):
+        usable &= np.isfinite(rows[name]).all(tuple(range(1, rows[name].ndim)))
+    return usable

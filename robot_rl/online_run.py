@@ -35,14 +35,14 @@ from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.intervene import require_takeovers
 from robot_rl.online import OnlineConfig, OnlineLearner
-from robot_rl.resume import require_as_begun
+from robot_rl.resume import require_as_begun, require_online
 from robot_rl.run import RunLog, read_metrics, require_intervals
 from robot_rl.spec import Spec
 from robot_rl.transfer.lesson import learn_from, with_teacher
 from robot_rl.transfer.plots import draw_weights
 from robot_rl.transfer.store import Teacher, load_teacher
 
-BEGUN_WITH = ("algorithm", "agent", "reward", "logged_reward")  # what a resumed run keeps
+BEGUN_WITH = ("algorithm", "agent", "env", "seed", "reward", "logged_reward")  # what a resumed run keeps
 OF_TEACHERS = ("agent.transfer.sources", "agent.transfer.teacher")  # come with --transfer, which is looked at by itself
 
 
@@ -274,8 +274,9 @@ def _resumed(config: FinetuneConfig, device: str) -> tuple[Agent, dict[str, Tens
         )
     if not config.resume:
         return None
-    require_as_begun(config.out, config, BEGUN_WITH, free=OF_TEACHERS)
     agent, state = load_agent(config.out, device=device)
+    require_online(config.out, state)
+    require_as_begun(config.out, config, BEGUN_WITH, free=OF_TEACHERS)
     if config.transfer is None and isinstance(agent, Student) and agent.cfg.transfer.sources:
         raise ConfigError(f"{config.out} was taught by a teacher: give --transfer RUN on resuming too.")
     if config.world_model is None and "augment.model" in state:
@@ -300,6 +301,8 @@ def _prepare(
     else:
         raise ConfigError("Nothing to start from: give --start RUN, --data DIR, or --env ID to learn from scratch.")
     env = open_env(config, spec) if config.eval_episodes else None
+    if config.env and resumed is None:
+        spec = replace(spec, env_id=config.env)  # what is learned here: evaluations and bundles are to say so
     if dataset is not None:
         dataset.spec.require_match(spec, str(dataset.path), "the policy", "Give the data it was pretrained on.")
     if teacher is not None:

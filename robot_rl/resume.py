@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ from robot_rl.checkpoint import TRAIN_CONFIG, read_json, resolve
 from robot_rl.config import to_mapping
 from robot_rl.errors import CheckpointError
 
+ONLINE = "interactions"  # in the state of runs that learn online
 SHOWN = 6  # differences that a message lists
 
 
@@ -31,7 +32,7 @@ def require_as_begun(run: Path, config: Any, keys: Sequence[str], *, free: Seque
     began = read_json(resolve(run) / TRAIN_CONFIG)
     now = cast("dict[str, Any]", json.loads(json.dumps(to_mapping(config))))
     odd = [
-        f"--{name.replace('_', '-')} is {new} here, {old} in the run"
+        f"--{name.replace('_', '-')} is {_shown(new)} here, {_shown(old)} in the run"
         for key in keys
         if key in began and key in now
         for name, new, old in _differences(key, now[key], began[key])
@@ -43,6 +44,39 @@ def require_as_begun(run: Path, config: Any, keys: Sequence[str], *, free: Seque
             f"{run} was begun with other options:\n  - {shown}\nGo on with the same command and --resume, or with "
             f"--config {run}/config.yaml --resume; or choose another --out."
         )
+
+
+def require_pretrained(run: Path, state: Mapping[str, Any]) -> None:
+    """Refuse to go on offline with a run that learned online.
+
+    Args:
+        run: Run folder.
+        state: Its last checkpoint's tensors.
+
+    Raises:
+        CheckpointError: If it did.
+    """
+    if ONLINE in state:
+        raise CheckpointError(
+            f"{run} is a run of `robot-rl finetune`, after {int(state[ONLINE])} interactions: go on with it by "
+            f"`robot-rl finetune ... --resume`, or pretrain with another --out."
+        )
+
+
+def require_online(run: Path, state: Mapping[str, Any]) -> None:
+    """Refuse to go on online with a run that was pretrained; as `require_pretrained`.
+
+    Raises:
+        CheckpointError: If it was.
+    """
+    if ONLINE not in state:
+        raise CheckpointError(
+            f"{run} is a run of `robot-rl pretrain`: fine-tune its policy with --start {run} and another --out."
+        )
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is None or value == "" else str(value)
 
 
 def _differences(name: str, new: Any, old: Any) -> Iterator[tuple[str, Any, Any]]:

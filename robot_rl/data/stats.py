@@ -18,6 +18,7 @@ from robot_rl.errors import DataError
 from robot_rl.spec import Array
 
 STD_FLOOR = 1e-6  # below this share of the values' size a dimension counts as constant
+ROUNDING = 1e-5  # of a standard deviation: statistics of the same observations differ by less
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,13 @@ class ObservationStats:
         mean = np.ascontiguousarray(self.mean, np.float32)
         std = np.ascontiguousarray(self.std, np.float32)
         return hashlib.sha256(mean.tobytes() + std.tobytes()).hexdigest()
+
+    def agrees(self, other: ObservationStats) -> bool:
+        """Whether both are of the same observations, up to what another machine's rounding makes of them."""
+        if self.mean.shape != other.mean.shape:
+            return False
+        room = ROUNDING * self.std + np.finfo(np.float32).eps * np.abs(self.mean)
+        return bool(((abs(self.mean - other.mean) <= room) & (abs(self.std - other.std) <= room)).all())
 
 
 def observation_stats(episodes: Iterable[Episode]) -> ObservationStats:

@@ -7,6 +7,7 @@ closely the actor is held to it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,7 +89,11 @@ class Trials(nn.Module):
         if row["starts"]:
             self._return, self._counts = 0.0, True
         self._return += float(row["reward"])
-        if row["intervention"] or (self.running and row["policy_version"] < self.since):
+        if (
+            row["intervention"]
+            or not math.isfinite(self._return)
+            or (self.running and row["policy_version"] < self.since)
+        ):
             self._counts = False
         if row["terminated"] or row["truncated"]:
             if self._counts:

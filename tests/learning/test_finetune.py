@@ -17,7 +17,7 @@ from robot_rl.algorithms.bc import BCConfig
 from robot_rl.algorithms.registry import AgentConfig, build_agent
 from robot_rl.algorithms.sac import SACConfig
 from robot_rl.algorithms.td3_bc import TD3BCConfig
-from robot_rl.checkpoint import load_agent
+from robot_rl.checkpoint import load_agent, load_policy
 from robot_rl.collect import Collector
 from robot_rl.data.dataset import Dataset, write_dataset
 from robot_rl.data.episode import Episode
@@ -150,11 +150,34 @@ def test_a_run_is_not_resumed_as_another_one(logs: Dataset, tmp_path: Path) -> N
         ),
         ("sac", {"agent": replace(SMALL["sac"], lr=0.5)}, r"--agent.lr is 0.5 here, 0.0\d* in the run"),
         ("sac", {"reward": "goal"}, r"--reward is goal here, logged in the run"),
+        ("sac", {"env": ""}, rf"--env is not given here, {ENV} in the run"),
+        ("sac", {"seed": 4}, r"--seed is 4 here, 3 in the run"),
     ]
     for name, changed, words in changes:
         with pytest.raises(CheckpointError, match=words):
             finetune(config(name, out, logs.path, steps=40, resume=True, **changed), quiet=True)
     assert load_agent(out)[0].cfg == before
+
+
+def test_offline_runs_and_online_runs_are_not_resumed_as_each_other(logs: Dataset, tmp_path: Path) -> None:
+    online, offline = tmp_path / "online", tmp_path / "offline"
+    finetune(config("sac", online, logs.path, steps=25), quiet=True)
+    settings = PretrainConfig(
+        algorithm="sac", data=logs.path, out=offline, agent=SMALL["sac"], steps=2, env="none", seed=3, device="cpu"
+    )
+    pretrain(settings, quiet=True)
+    metrics = read_metrics(online)
+    with pytest.raises(CheckpointError, match=r"after 25 interactions: go on with it by `robot-rl finetune"):
+        pretrain(replace(settings, out=online, resume=True, steps=99), quiet=True)
+    with pytest.raises(CheckpointError, match=r"fine-tune its policy with --start .*offline"):
+        finetune(config("sac", offline, logs.path, resume=True), quiet=True)
+    assert read_metrics(online) == metrics
+
+
+def test_a_run_says_which_environment_it_learned_in(logs: Dataset, tmp_path: Path) -> None:
+    elsewhere = write_dataset(tmp_path / "else", replace(logs.spec, env_id="Other-v0"), list(logs), origin="made")
+    finetune(config("sac", tmp_path / "run", elsewhere.path, steps=25), quiet=True)
+    assert load_policy(tmp_path / "run").spec.env_id == ENV
 
 
 def test_a_checkpoint_written_again_is_whole_whenever_it_is_cut(
@@ -343,6 +366,18 @@ def rows(count: int) -> Rows:
     found = np.zeros(count, transition_dtype(5, 2))
     found["obs"], found["next_obs"] = np.random.default_rng(0).normal(size=(2, count, 5))
     return found
+
+
+def test_a_transition_that_is_no_number_counts_and_is_not_learned_from() -> None:
+    one = learner(warmup=1, offline_share=0.0)
+    glitched = rows(6)
+    glitched["next_obs"][2, 0] = np.nan
+    glitched["obs"][3, 0] = np.inf
+    one.take(glitched)
+    assert (one.interactions, one.owed, len(one.online)) == (6, 5, 4)
+    for _ in range(5):
+        one.update()
+    one.agent.require_finite()
 
 
 def test_updates_owed_follow_warmup_and_ratio() -> None:

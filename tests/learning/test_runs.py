@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from robot_rl.algorithms.agent import Metrics
 from robot_rl.algorithms.awac import AWAC, AWACConfig
@@ -15,9 +16,9 @@ from robot_rl.algorithms.iql import IQLConfig
 from robot_rl.algorithms.registry import AgentConfig
 from robot_rl.algorithms.sac import SACConfig
 from robot_rl.algorithms.td3_bc import TD3BCConfig
-from robot_rl.checkpoint import load_agent, load_policy
+from robot_rl.checkpoint import load_agent, load_policy, resolve
 from robot_rl.cli import main
-from robot_rl.data.dataset import Dataset
+from robot_rl.data.dataset import Dataset, load_dataset, write_dataset
 from robot_rl.data.replay import Batch
 from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.pretrain import PretrainConfig, pretrain
@@ -152,6 +153,26 @@ def test_going_on_with_other_options_is_refused_and_the_run_stays_as_it_was(data
     assert load_policy(out).step == 2
     pretrain(config("bc", dataset, out, 4, resume=True), quiet=True)
     assert load_policy(out).step == 4
+
+
+def test_going_on_with_other_logs_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    pretrain(config("bc", dataset, out, 2), quiet=True)
+    moved = dataset.path.rename(tmp_path / "moved")
+    pretrain(config("bc", load_dataset(moved), out, 4, resume=True), quiet=True)
+    fewer = write_dataset(tmp_path / "fewer", dataset.spec, list(load_dataset(moved))[1:], origin="made")
+    with pytest.raises(CheckpointError, match=r"fewer are not those that .*run was begun with \(then from .*moved\)"):
+        pretrain(config("bc", fewer, out, 6, resume=True), quiet=True)
+    assert load_policy(out).step == 4
+
+
+def test_a_run_that_was_made_on_a_gpu_is_read_on_a_cpu(dataset: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    pretrain(config("sac", dataset, out, 2), quiet=True)
+    file = resolve(out) / "training_state" / "state.safetensors"
+    state = load_file(file)
+    save_file(state | {"generator": torch.zeros(16, dtype=torch.uint8)}, file)  # a CUDA generator's
+    assert load_policy(out).step == 2
 
 
 def test_the_config_of_a_resumed_run_begins_another(dataset: Dataset, tmp_path: Path) -> None:
