@@ -106,6 +106,7 @@ class OnlineLearner:
             of_sequences(self._source)  # refused now, not after the warm-up
         self._sampler = torch.Generator(agent.device).manual_seed(seed)
         self._first_update = agent.updates
+        self._settled = 0  # updates owed by an earlier schedule, less those that this one asks for by then
         self._agent_config = agent.cfg
         if config.bc_decay and not hasattr(self._agent_config, "bc_weight"):
             raise ConfigError(
@@ -137,11 +138,17 @@ class OnlineLearner:
     @property
     def owed(self) -> int:
         """Updates that the schedule asks for and that were not made yet."""
+        return self._asked + self._settled - self.done if self._warm else 0
+
+    @property
+    def _warm(self) -> bool:
+        return self.interactions >= max(1, self.config.warmup)
+
+    @property
+    def _asked(self) -> int:
+        """Updates that `config` asks for up to now."""
         config = self.config
-        past = self.interactions - config.warmup
-        if past < 0 or self.interactions == 0:
-            return 0
-        return config.critic_warmup + int(past * config.utd) - self.done
+        return config.critic_warmup + int((self.interactions - config.warmup) * config.utd) if self._warm else 0
 
     @property
     def done(self) -> int:
@@ -175,14 +182,23 @@ class OnlineLearner:
             "sampler": self._sampler.get_state(),
             "interactions": torch.tensor(self.interactions),
             "first_update": torch.tensor(self._first_update),
+            "asked": torch.tensor(self._asked + self._settled),
         } | ({} if self._augmented is None else self._augmented.state())
 
     def load_state(self, state: dict[str, Tensor], rows: Rows) -> None:
-        """Inverse of `state`; `rows` are the online transitions up to then."""
+        """Inverse of `state`; `rows` are the online transitions up to then.
+
+        Another warm-up or ratio of updates holds from here on: for what was collected before, neither asks for more
+        updates nor for none in a while.
+        """
         restore_generator(self._sampler, state["sampler"])
         self._first_update = int(state["first_update"])
         self._keep(rows)
         self.interactions = int(state["interactions"])
+        if "asked" in state:  # not in runs that were begun earlier
+            asked = int(state["asked"])
+            again = self._asked if self._warm or not asked else self.config.critic_warmup  # once the warm-up is over
+            self._settled = asked - again
         if self._augmented is not None:
             self._augmented.load_state(state)
 

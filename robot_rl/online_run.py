@@ -277,8 +277,6 @@ def _resumed(config: FinetuneConfig, device: str) -> tuple[Agent, dict[str, Tens
     agent, state = load_agent(config.out, device=device)
     require_online(config.out, state)
     require_as_begun(config.out, config, BEGUN_WITH, free=OF_TEACHERS)
-    if config.transfer is None and isinstance(agent, Student) and agent.cfg.transfer.sources:
-        raise ConfigError(f"{config.out} was taught by a teacher: give --transfer RUN on resuming too.")
     if config.world_model is None and "augment.model" in state:
         raise CheckpointError(f"{config.out} was trained with a world model. Resume it with the same --world-model.")
     return agent, state
@@ -307,7 +305,15 @@ def _prepare(
         dataset.spec.require_match(spec, str(dataset.path), "the policy", "Give the data it was pretrained on.")
     if teacher is not None:
         teacher.spec.require_match(spec, str(config.transfer), "the target", "Sources and target must look alike.")
+    if teacher is not None and config.start is not None and not teacher.stats.agrees(load_policy(config.start).stats):
+        raise ConfigError(
+            f"{config.start} scales observations by the means and deviations of other logs than the teacher of "
+            f"{config.transfer}. Leave one of them out, or give the --transfer that {config.start} was taught by."
+        )
     agent = resumed or _first_agent(config, spec, teacher.stats if teacher else _stats(spec, episodes), device)
+    if teacher is None and isinstance(agent, Student) and agent.cfg.transfer.sources:
+        taught = config.out if resumed else config.start
+        raise ConfigError(f"{taught} was taught by a teacher: give its --transfer RUN here too.")
     if teacher is not None:
         learn_from(agent, teacher, fresh=resumed is None)
     return env, agent, episodes
@@ -324,6 +330,11 @@ def _first_agent(config: FinetuneConfig, spec: Spec, stats: ObservationStats, de
     torch.manual_seed(config.seed)  # after loading, which moves torch's generator to where the pretraining left it
     if former is None:
         return build_agent(config.agent, spec, stats, seed=config.seed, device=device)
+    if isinstance(former, Student) and type(former.cfg) is not type(config.agent):
+        raise ConfigError(
+            f"The actor of {config.start} acts on the state of its world model, which {config.algorithm} has not. "
+            f"Go on with the learner it was trained by, or leave --start out and give the logs with --data."
+        )
     agent = build_agent(config.agent, spec, former.stats, seed=config.seed, device=device)
     if type(former.cfg) is type(config.agent):
         agent.take_over(former)

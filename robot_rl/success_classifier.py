@@ -146,7 +146,11 @@ def thirds(episodes: Sequence[Episode], config: ClassifierConfig) -> tuple[list[
 
 
 def frames_of(episodes: Sequence[Episode], config: ClassifierConfig) -> Frames:
-    """Labelled observations of `episodes`."""
+    """Labelled observations of `episodes`.
+
+    Raises:
+        DataError: If all show success.
+    """
     pieces: list[Array] = []
     labels: list[NDArray[np.bool_]] = []
     for episode in episodes:
@@ -159,7 +163,14 @@ def frames_of(episodes: Sequence[Episode], config: ClassifierConfig) -> Frames:
         before = seen[: max(0, len(seen) - config.success_frames - config.margin)]
         pieces += [before, shown]
         labels += [np.zeros(len(before), bool), np.ones(len(shown), bool)]
-    return Frames(obs=np.concatenate(pieces), success=np.concatenate(labels))
+    frames = Frames(obs=np.concatenate(pieces), success=np.concatenate(labels))
+    if frames.success.all():
+        raise DataError(
+            f"{config.data} shows no frame without success: no episode is labelled as failed, and successful ones are "
+            f"no longer than --success-frames {config.success_frames} and --margin {config.margin} together. Lower "
+            f"these, or record failures."
+        )
+    return frames
 
 
 def judge(net: SuccessNet, frames: Frames) -> ClassifierReport:

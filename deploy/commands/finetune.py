@@ -25,8 +25,8 @@ from deploy.online.learner import LearnerConfig, is_done, learn
 from deploy.online.place import require_arm
 from deploy.teleop.device import Handheld
 from robot_rl.algorithms.registry import CONFIGS
-from robot_rl.algorithms.student import StudentConfig
-from robot_rl.checkpoint import load_agent
+from robot_rl.algorithms.student import Student, StudentConfig
+from robot_rl.checkpoint import TRAIN_CONFIG, load_agent, read_json, resolve
 from robot_rl.commands.pretrain import with_interval
 from robot_rl.config import chosen_kind, load_yaml, parse
 from robot_rl.console import key_value_table, make_console
@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
         argv,
         prog="robot-rl finetune",
         description=DESCRIPTION,
-        defaults={"agent": agent_defaults(list(argv))},
+        defaults=defaults_of_start(list(argv)),
     )
     if config.arm:
         config = replace(config, eval_episodes=0)
@@ -152,8 +152,8 @@ def serve_actors(
         run.close()
 
 
-def agent_defaults(argv: list[str]) -> Any:
-    """The learner's options: those of --start where that is the same learner, else the class defaults.
+def defaults_of_start(argv: list[str]) -> dict[str, Any]:
+    """What --start gives: the reward it was trained with, and the learner's options where that is the same learner.
 
     Another learner that may squash its mean or clip it does as the actor of --start.
     """
@@ -162,11 +162,14 @@ def agent_defaults(argv: list[str]) -> Any:
     start = _value_of(argv, "--start") or (load_yaml(Path(file)).get("start") if file else None)
     options: Any = CONFIGS[name]()
     if not start:
-        return options
+        return {"agent": options}
     former = load_agent(Path(start))[0]
     if type(former.cfg) is type(options):
-        return former.cfg
-    return replace(options, squash_mean=former.squashes) if hasattr(options, "squash_mean") else options
+        options = former.cfg
+    elif hasattr(options, "squash_mean") and not isinstance(former, Student):
+        options = replace(options, squash_mean=former.squashes)
+    reward = read_json(resolve(Path(start)) / TRAIN_CONFIG).get("reward", "logged")
+    return {"agent": options, "reward": reward}
 
 
 def print_results(console: Console, config: FinetuneConfig, results: dict[str, float], *, done: bool) -> None:

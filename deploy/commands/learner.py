@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from deploy.commands.finetune import agent_defaults, print_results, serve_actors
+from deploy.commands.finetune import defaults_of_start, print_results, serve_actors
 from deploy.online.learner import LearnerConfig
 from robot_rl.config import parse
 from robot_rl.console import make_console
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
         argv,
         prog="robot-rl learner",
         description=DESCRIPTION,
-        defaults={"agent": agent_defaults(list(argv))},
+        defaults=defaults_of_start(list(argv)),
     )
     if config.intervene_share:
         raise ConfigError(

@@ -17,13 +17,14 @@ _SHARE: Allowed = (lambda x: 0 <= x < 1, "must lie in [0, 1)")
 _ABOVE: Allowed = (lambda x: 0 < x < float("inf"), "must be above 0")
 _COUNT: Allowed = (lambda x: x >= 1, "must be at least 1")
 _NOISE: Allowed = (lambda x: 0 <= x < float("inf"), "must be 0 or more")
-_WIDTHS: Allowed = (lambda x: all(n >= 1 for n in x), "must be widths of at least 1")
+_WIDTHS: Allowed = (lambda x: len(x) > 0 and all(n >= 1 for n in x), "must be one width or more, each at least 1")
 RANGES: dict[str, Allowed] = {
     "discount": _SHARE,
     "dropout": _SHARE,
     "ema": _SHARE,
     "tau": (lambda x: 0 < x <= 1, "must lie in (0, 1]"),
     "lr": _ABOVE,
+    "first_std": (lambda x: x is None or 0 < x < float("inf"), "must be above 0"),
     "weight_decay": _NOISE,
     "exploration": _NOISE,
     "batch_size": _COUNT,

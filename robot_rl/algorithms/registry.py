@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
+
 from robot_rl.algorithms.agent import Agent
 from robot_rl.algorithms.awac import AWAC, AWACConfig
 from robot_rl.algorithms.bc import BC, BCConfig
@@ -47,5 +49,10 @@ def build_agent(cfg: AgentConfig, spec: Spec, stats: ObservationStats, *, seed: 
             "an index: use dqn" if spec.control == "discrete" else "continuous: dqn chooses one of a few, use another"
         )
         raise ConfigError(f"The actions here are {kind}.")
+    if not (np.isfinite(spec.action_low).all() and np.isfinite(spec.action_high).all()):
+        raise ConfigError(
+            f"Actions here reach from {spec.action_low.tolist()} to {spec.action_high.tolist()}; learners need finite "
+            f"bounds. Wrap the environment in gymnasium.wrappers.RescaleAction, or give logs whose actions have bounds."
+        )
     make: Any = next(learner for config, learner in LEARNERS.values() if config is type(cfg))
     return make(cfg, spec, stats, seed=seed, device=device)

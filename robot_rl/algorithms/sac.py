@@ -15,6 +15,7 @@ proposed action clones that one, a, instead of the logged one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,8 @@ class SACConfig:
                 f"target_critics is {self.target_critics}, but there are {self.critics} critics; "
                 f"it must lie in 1 to {self.critics}."
             )
+        if self.alpha <= 0:
+            raise ConfigError(f"--agent.alpha is {self.alpha:g}; it must be above 0, such as 0.001 for little entropy.")
 
 
 class SAC(Agent):
@@ -98,6 +101,12 @@ class SAC(Agent):
         self.optimisers["actor"] = adam(self.actor.parameters(), cfg.lr)
         self.optimisers["critic"] = adam(self.critic.parameters(), cfg.lr)
         self.optimisers["alpha"] = adam([self.log_alpha], cfg.lr)
+
+    @torch.no_grad()
+    def take_over(self, former: Agent) -> None:
+        super().take_over(former)
+        if isinstance(former, SAC) and former.cfg.alpha != self.cfg.alpha:  # asked for, so it begins there
+            self.log_alpha.fill_(math.log(self.cfg.alpha))
 
     def learn(self, batch: Batch) -> Metrics:
         """One critic step and, every `actor_every`, one step of actor and temperature."""

@@ -102,7 +102,7 @@ class GaussianActor(Actor):
         action_dim: A.
         hidden: Widths of the hidden layers.
         log_std: Bounds of the learned log standard deviation.
-        first_log_std: Where it begins.
+        first_log_std: Where it begins, within them: beyond, nothing would move it.
         squash_mean: Send the mean through tanh; without it the mean is clipped when acting.
         dropout: Share of hidden units silenced in training, in [0, 1).
     """
@@ -120,7 +120,7 @@ class GaussianActor(Actor):
     ) -> None:
         super().__init__()
         self.net = mlp(obs_dim, hidden, action_dim, dropout=dropout)
-        self.log_std = nn.Parameter(torch.full((action_dim,), first_log_std))
+        self.log_std = nn.Parameter(torch.full((action_dim,), min(max(first_log_std, log_std[0]), log_std[1])))
         self.bounds = log_std
         self.squash_mean = squash_mean
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from robot_rl.checkpoint import CONFIG, load_weights, read_json, read_tensors, resolve, statistics_from_dict
 from robot_rl.config import from_mapping
 from robot_rl.data.stats import ObservationStats
@@ -31,6 +33,7 @@ class Teacher:
         spec: Meaning of observations and actions.
         stats: Frozen observation statistics.
         run: Run folder.
+        updates: It has had.
     """
 
     model: LatentModel
@@ -38,12 +41,13 @@ class Teacher:
     spec: Spec
     stats: ObservationStats
     run: Path
+    updates: int
 
     def source_steps(self, device: str = "cpu") -> SourceSteps:
         """Every step of its sources.
 
         Raises:
-            CheckpointError: If training was not finished.
+            CheckpointError: If training was not finished, or they are those of another checkpoint.
         """
         if not (self.run / STEPS_FILE).is_file():
             raise CheckpointError(
@@ -51,6 +55,14 @@ class Teacher:
                 f"`robot-rl pretrain teacher --resume --out {self.run}`."
             )
         tensors = read_tensors(self.run / STEPS_FILE)
+        made_by = int(tensors.get("updates", torch.tensor(-1)))
+        if made_by != self.updates:
+            made = f"after {made_by} updates" if made_by >= 0 else "by an earlier version"
+            raise CheckpointError(
+                f"{self.run / STEPS_FILE} was written {made}, the teacher here has had {self.updates}. Go on with "
+                f"`robot-rl pretrain teacher --resume --out {self.run}`, which writes it again, and give the run's "
+                f"folder."
+            )
         return SourceSteps(*(tensors[name].to(device) for name in SourceSteps._fields))
 
 
@@ -73,9 +85,9 @@ def load_teacher(path: Path, *, device: str = "cpu") -> Teacher:
             )
         cfg = from_mapping(LatentModelConfig, config["teacher"], f"{folder}: teacher")
         spec, stats = Spec.from_dict(config["spec"]), statistics_from_dict(config["statistics"], folder)
-        sources = tuple(map(str, config["sources"]))
+        sources, updates = tuple(map(str, config["sources"])), int(config["updates"])
     except (KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{folder}: config.json is not usable ({error}). Train again.") from error
     model = LatentModel(cfg, spec.obs_dim, spec.action_dim, len(sources)).to(device)
     load_weights(model, folder)
-    return Teacher(model.requires_grad_(False), sources, spec, stats, folder.parents[1])
+    return Teacher(model.requires_grad_(False), sources, spec, stats, folder.parents[1], updates)

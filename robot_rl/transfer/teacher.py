@@ -209,7 +209,7 @@ class _Training:
         columns = [torch.cat(parts) for parts in zip(*found, strict=True)]
         target = self.config.out / STEPS_FILE
         work = target.with_name(f".{target.name}.tmp")
-        save_file(dict(zip(SourceSteps._fields, columns, strict=True)), work)
+        save_file(dict(zip(SourceSteps._fields, columns, strict=True)) | {"updates": torch.tensor(self.updates)}, work)
         work.replace(target)
 
     def _batch(self, replays: Sequence[Replay], count: int, generator: torch.Generator) -> tuple[Sequences, Tensor]:
@@ -231,7 +231,7 @@ class _Training:
         require_as_begun(self.config.out, self.config, ("model", "seed", "holdout"))
         folder = resolve(self.config.out)
         teacher = load_teacher(folder, device=str(self._contexts.device))
-        if teacher.sources != self.names or teacher.stats.digest != self.stats.digest:
+        if teacher.sources != self.names or not teacher.stats.agrees(self.stats):
             raise CheckpointError(
                 f"{self.config.out} was trained on {', '.join(teacher.sources)}; resume with the same --sources."
             )

@@ -18,7 +18,7 @@ import yaml
 
 from deploy.bridge.spool import SpoolOptions, open_spools
 from deploy.bundle.policy import Policy
-from deploy.commands.finetune import FinetuneCommand, _Crew, serve_actors
+from deploy.commands.finetune import FinetuneCommand, _Crew, defaults_of_start, serve_actors
 from deploy.online.actor import act
 from deploy.online.lead import Lead
 from deploy.online.learner import LearnerConfig
@@ -30,15 +30,17 @@ from robot_rl.algorithms.registry import AgentConfig, build_agent
 from robot_rl.algorithms.sac import SACConfig
 from robot_rl.algorithms.student import Student
 from robot_rl.algorithms.td3_bc import TD3BCConfig
-from robot_rl.checkpoint import load_agent
+from robot_rl.checkpoint import TRAIN_CONFIG, load_agent, resolve
 from robot_rl.collect import Collector
 from robot_rl.config import to_mapping
+from robot_rl.data.dataset import write_dataset
 from robot_rl.data.stats import observation_stats
 from robot_rl.data.transition import Rows
 from robot_rl.envs import env_spec, make_env
 from robot_rl.errors import BundleError, ConfigError, ParityError
 from robot_rl.latent.model import LatentModelConfig
 from robot_rl.online_run import FinetuneConfig, OnlineRun
+from robot_rl.pretrain import PretrainConfig, pretrain
 from robot_rl.spec import Spec
 from robot_rl.transfer.teacher import TeacherConfig, train_teacher
 from tests.deploy.runs import transitions
@@ -344,3 +346,15 @@ def test_sources_are_tried_by_an_actor(tmp_path: Path) -> None:
 def test_several_actors_of_a_learner_that_remembers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--actors 2: latent-sac learns from pieces of episodes.*Use one\."):
         FinetuneCommand(algorithm="latent-sac", out=tmp_path / "run", agent=LatentSACConfig(), actors=2)
+
+
+def test_what_was_pretrained_by_another_reward_goes_on_with_it(tmp_path: Path) -> None:
+    agent = TD3BCConfig(hidden=(8,), batch_size=4, alpha=1.5)
+    data = write_dataset(tmp_path / "data", make_spec(), make_episodes(), origin="made")
+    settings = PretrainConfig(
+        algorithm="td3-bc", data=data.path, out=tmp_path / "run", agent=agent, steps=1, env="none", device="cpu"
+    )
+    pretrain(settings, quiet=True)
+    file = resolve(tmp_path / "run") / TRAIN_CONFIG
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"reward": "goal"}))
+    assert defaults_of_start(["td3-bc", "--start", str(tmp_path / "run")]) == {"agent": agent, "reward": "goal"}

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import ConfigError
 from robot_rl.nets.actor import GaussianActor, Policy, Scaler, SquashedGaussianActor
 from robot_rl.nets.ensemble import EnsembleCritic
+from robot_rl.spec import Entry
 from tests.learning.made import make_spec
 
 SPEC = make_spec()
@@ -119,6 +121,20 @@ def test_td3_without_cloning_is_plain_td3() -> None:
     batch = unit_batch()
     loss, _ = agent._actor_loss(batch)
     assert loss.item() == pytest.approx(-agent.critic(batch.obs, agent.actor(batch.obs))[0].mean().item())
+
+
+def test_a_standard_deviation_begins_where_it_can_be_learned() -> None:
+    actor = GaussianActor(5, 2, (8,), log_std=(-5.0, -1.0))
+    (-actor.std().sum()).backward()
+    assert actor.std().log().tolist() == [-1.0, -1.0]
+    assert bool((actor.log_std.grad != 0).all())
+
+
+def test_learners_need_bounded_actions() -> None:
+    endless = Entry("action", ("0",), low=(-math.inf,), high=(math.inf,))
+    spec = replace(SPEC, action=(endless,))
+    with pytest.raises(ConfigError, match=r"from \[-inf\] to \[inf\]; learners need finite bounds"):
+        build_agent(SACConfig(), spec, STATS)
 
 
 def test_td3_moves_the_actor_every_second_update() -> None:

@@ -297,6 +297,15 @@ def test_the_same_learner_carries_everything_over_and_another_one_the_actor(logs
     assert torch.equal(cloned.eval().act(obs), begun.eval().act(obs))
 
 
+def test_a_temperature_that_is_asked_for_is_begun_with(logs: Dataset, tmp_path: Path) -> None:
+    never = {"warmup": 100, "steps": 15, "eval_episodes": 0}
+    finetune(config("sac", tmp_path / "first", None, **never), quiet=True)
+    hotter = replace(SMALL["sac"], alpha=0.7)
+    finetune(config("sac", tmp_path / "second", None, start=tmp_path / "first", agent=hotter, **never), quiet=True)
+    alpha = load_agent(tmp_path / "second")[0].state_dict()["log_alpha"].exp()
+    assert float(alpha) == pytest.approx(0.7)
+
+
 def test_a_run_that_had_no_logs_can_be_gone_on_from(tmp_path: Path) -> None:
     never = {"warmup": 100, "steps": 15, "eval_episodes": 0}
     finetune(config("sac", tmp_path / "first", None, **never), quiet=True)
@@ -388,6 +397,30 @@ def test_updates_owed_follow_warmup_and_ratio() -> None:
         owed.append(one.owed)
     # Nothing before the 10th interaction, then 3 of the critics and one for every second interaction after it.
     assert owed == [0] * 9 + [3, 3, 4, 4, 5]
+
+
+def test_another_schedule_holds_from_where_it_is_given() -> None:
+    seen = rows(20)
+    schedule: dict[str, Any] = {"warmup": 10, "critic_warmup": 3, "utd": 1.0}
+    changes: list[tuple[dict[str, Any], int, int]] = [
+        ({"utd": 4.0}, 0, 4),
+        ({"warmup": 0}, 0, 1),
+        ({"warmup": 22}, 0, 0),
+    ]
+    for change, at_once, after_one in changes:
+        one = learner(**schedule)
+        one.take(seen)
+        for _ in range(one.owed):
+            one.update()
+        two = learner(**schedule | change)
+        two.agent.updates += one.done
+        two.load_state(one.state() | {"first_update": torch.tensor(0)}, seen)
+        owed = [two.owed]
+        two.take(rows(1))
+        owed.append(two.owed)
+        assert owed == [at_once, after_one], change
+    two.take(rows(2))
+    assert two.owed == 1  # the 23rd interaction, without the critics' warm-up again
 
 
 def test_the_actor_waits_for_the_critics() -> None:

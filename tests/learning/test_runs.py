@@ -190,7 +190,9 @@ def test_the_config_of_a_resumed_run_begins_another(dataset: Dataset, tmp_path: 
         (BCConfig(dropout=1.5), {}, r"--agent\.dropout is 1\.5; it must lie in \[0, 1\)"),
         (BCConfig(lr=0.0), {}, r"--agent\.lr is 0\.0; it must be above 0"),
         (BCConfig(batch_size=0), {}, r"--agent\.batch-size is 0; it must be at least 1"),
-        (BCConfig(hidden=(16, 0)), {}, r"--agent\.hidden is \(16, 0\); it must be widths"),
+        (BCConfig(hidden=(16, 0)), {}, r"--agent\.hidden is \(16, 0\); it must be one width or more"),
+        (BCConfig(hidden=()), {}, r"--agent\.hidden is \(\); it must be one width or more"),
+        (SACConfig(first_std=0.0), {}, r"--agent\.first-std is 0\.0; it must be above 0"),
         (AWACConfig(discount=1.5), {}, r"--agent\.discount is 1\.5; it must lie in \[0, 1\)"),
         (TD3BCConfig(policy_delay=0), {}, r"--agent\.policy-delay is 0"),
         (BCConfig(), {"log_every": 0}, r"--log-every is 0; it must be at least 1"),
@@ -201,7 +203,7 @@ def test_the_config_of_a_resumed_run_begins_another(dataset: Dataset, tmp_path: 
 def test_options_out_of_range_are_refused_before_anything_is_written(
     agent: AgentConfig, more: dict[str, int], words: str, dataset: Dataset, tmp_path: Path
 ) -> None:
-    name = {BCConfig: "bc", AWACConfig: "awac", TD3BCConfig: "td3-bc"}[type(agent)]
+    name = {BCConfig: "bc", AWACConfig: "awac", TD3BCConfig: "td3-bc", SACConfig: "sac"}[type(agent)]
     out = tmp_path / "run"
     with pytest.raises(ConfigError, match=words):
         pretrain(

@@ -50,6 +50,11 @@ def test_episodes_are_divided_by_label_and_never_shared(tmp_path: Path) -> None:
         thirds(episodes[8:12], config(tmp_path))
 
 
+def test_logs_without_a_frame_of_no_success_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no frame without success.*--success-frames 40 and --margin 10 together"):
+        frames_of([episode(True), episode(True)], config(tmp_path, success_frames=40, margin=10))
+
+
 def test_expected_calibration_error_by_hand() -> None:
     said = np.array([0.95, 0.95, 0.95, 0.95, 0.15, 0.25])
     found = Reliability.of(said, np.array([True, True, True, False, False, True]))

@@ -310,6 +310,31 @@ def test_a_teacher_resumed_equals_one_trained_at_once(sources, teacher, tmp_path
         train_teacher(other, quiet=True)
 
 
+def test_steps_of_a_teacher_that_was_trained_on_are_refused(sources, tmp_path):
+    train_teacher(teach(sources, tmp_path / "run"), quiet=True)
+    kept = (tmp_path / "run" / "source_steps.safetensors").read_bytes()
+    train_teacher(teach(sources, tmp_path / "run", steps=8, resume=True), quiet=True)
+    assert len(load_teacher(tmp_path / "run").source_steps().action) == 160
+    (tmp_path / "run" / "source_steps.safetensors").write_bytes(kept)  # as after a kill between the two
+    with pytest.raises(CheckpointError, match=r"written after 6 updates, the teacher here has had 8.*--resume"):
+        load_teacher(tmp_path / "run").source_steps()
+
+
+def test_a_student_goes_on_with_its_teacher_and_its_kind_alone(sources, teacher, tmp_path):
+    begun = tmp_path / "begun"
+    finetune(study(SAC, begun, teacher), quiet=True)
+    taught = load_agent(begun)[0].cfg
+    with pytest.raises(ConfigError, match=r"begun was taught by a teacher: give its --transfer RUN"):
+        finetune(study(taught, tmp_path / "on", None, start=begun), quiet=True)
+    train_teacher(teach(sources, tmp_path / "other", holdout=0.5), quiet=True)
+    with pytest.raises(ConfigError, match=r"scales observations by the means and deviations of other logs"):
+        finetune(study(SAC, tmp_path / "on", tmp_path / "other", start=begun), quiet=True)
+    plain = FinetuneConfig(algorithm="sac", out=tmp_path / "on", agent=SACConfig(hidden=(8,)), env=ENV, start=begun)
+    with pytest.raises(ConfigError, match=r"acts on the state of its world model, which sac has not"):
+        finetune(plain, quiet=True)
+    assert not (tmp_path / "on" / "checkpoints").exists()
+
+
 def test_the_sources_steps_are_all_of_them_in_order(sources, teacher):
     steps = load_teacher(teacher).source_steps()
     assert steps.source.tolist() == [0] * 80 + [1] * 80
@@ -329,7 +354,7 @@ def test_a_student_is_not_resumed_with_another_teacher_or_none(sources, teacher,
     train_teacher(teach(sources, tmp_path / "other", seed=1), quiet=True)
     with pytest.raises(CheckpointError, match="taught by another teacher, of up, down"):
         finetune(study(SAC, tmp_path / "run", tmp_path / "other", resume=True), quiet=True)
-    with pytest.raises(ConfigError, match="give --transfer RUN on resuming too"):
+    with pytest.raises(ConfigError, match="run was taught by a teacher: give its --transfer RUN"):
         finetune(study(SAC, tmp_path / "run", None, resume=True), quiet=True)
     finetune(study(SAC, tmp_path / "run", teacher, resume=True), quiet=True)
 
