@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robot_rl.algorithms.agent import Agent
 from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
-from robot_rl.checkpoint import TRAIN_CONFIG, load_agent, read_json, resolve, save_checkpoint
+from robot_rl.checkpoint import load_agent, resolve, save_checkpoint
 from robot_rl.console import progress_bar
 from robot_rl.data.dataset import Dataset, load_dataset
 from robot_rl.data.replay import MEMORY_GB, Batch, Replay, TransitionSource
@@ -26,7 +26,7 @@ from robot_rl.envs import Env, env_spec, make_env
 from robot_rl.errors import CheckpointError, ConfigError, DataError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.interrupt import interrupt_sets
-from robot_rl.resume import require_as_begun, require_pretrained
+from robot_rl.resume import require_as_begun, require_pretrained, require_same_logs
 from robot_rl.run import RunLog, require_intervals
 from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented
 
@@ -162,13 +162,7 @@ def _start(
         require_pretrained(config.out, state)
         require_as_begun(config.out, config, BEGUN_WITH)
         dataset.spec.require_match(agent.spec, str(dataset.path), str(config.out), "Resume with the same --data.")
-        if not observation_stats(training).agrees(agent.stats):
-            began = read_json(resolve(config.out) / TRAIN_CONFIG).get("data")
-            raise CheckpointError(
-                f"The {len(training)} episodes to learn from in {dataset.path} are not those that {config.out} was "
-                f"begun with (then from {began}): their observations have other means or deviations. Resume with the "
-                f"same logs, or learn from these with another --out."
-            )
+        require_same_logs(config.out, config.data, observation_stats(training), agent.stats)
         restore_generator(sampler, state["sampler"])
         return agent, sampler, state
     torch.manual_seed(config.seed)

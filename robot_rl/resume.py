@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from robot_rl.checkpoint import TRAIN_CONFIG, read_json, resolve
 from robot_rl.config import to_mapping
+from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import CheckpointError
 
 ONLINE = "interactions"  # in the state of runs that learn online
@@ -43,6 +44,27 @@ def require_as_begun(run: Path, config: Any, keys: Sequence[str], *, free: Seque
         raise CheckpointError(
             f"{run} was begun with other options:\n  - {shown}\nGo on with the same command and --resume, or with "
             f"--config {run}/config.yaml --resume; or choose another --out."
+        )
+
+
+def require_same_logs(run: Path, logs: Path, seen: ObservationStats, frozen: ObservationStats) -> None:
+    """Refuse to go on with a run on other logs than it was begun with.
+
+    Args:
+        run: Run folder.
+        logs: Those that are given.
+        seen: Statistics of what is to be learned from in them.
+        frozen: The run's.
+
+    Raises:
+        CheckpointError: Naming both.
+    """
+    if not seen.agrees(frozen):
+        began = read_json(resolve(run) / TRAIN_CONFIG).get("data")
+        raise CheckpointError(
+            f"What is to be learned from in {logs} is not what {run} was begun with (then from {began}): the "
+            f"observations have other means or deviations. Resume with the same logs, or learn from these with another "
+            f"--out."
         )
 
 

@@ -19,7 +19,7 @@ from robot_rl.data.stats import observation_stats
 from robot_rl.device import DeviceName, pick_device
 from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.interrupt import interrupt_sets
-from robot_rl.resume import require_as_begun
+from robot_rl.resume import require_as_begun, require_same_logs
 from robot_rl.run import RunLog, require_intervals
 from robot_rl.world_models.fit import Fitter
 from robot_rl.world_models.holdout import Holdout
@@ -105,6 +105,7 @@ def _start(
         trained, state = load_model(config.out, device=device)
         model = trained.module
         dataset.spec.require_match(model.spec, str(dataset.path), str(config.out), "Resume with the same --data.")
+        require_same_logs(config.out, config.data, observation_stats(training), model.stats)
     else:
         torch.manual_seed(config.seed)
         stats = observation_stats(training)

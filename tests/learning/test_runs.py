@@ -161,7 +161,7 @@ def test_going_on_with_other_logs_is_refused(dataset: Dataset, tmp_path: Path) -
     moved = dataset.path.rename(tmp_path / "moved")
     pretrain(config("bc", load_dataset(moved), out, 4, resume=True), quiet=True)
     fewer = write_dataset(tmp_path / "fewer", dataset.spec, list(load_dataset(moved))[1:], origin="made")
-    with pytest.raises(CheckpointError, match=r"fewer are not those that .*run was begun with \(then from .*moved\)"):
+    with pytest.raises(CheckpointError, match=r"fewer is not what .*run was begun with \(then from .*moved\)"):
         pretrain(config("bc", fewer, out, 6, resume=True), quiet=True)
     assert load_policy(out).step == 4
 

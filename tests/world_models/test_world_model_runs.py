@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from robot_rl.cli import main
-from robot_rl.data.dataset import Dataset
+from robot_rl.data.dataset import Dataset, write_dataset
 from robot_rl.errors import CheckpointError, ConfigError
 from robot_rl.run import read_metrics
 from robot_rl.world_models.ensemble import EnsembleConfig
@@ -100,6 +100,13 @@ def test_a_run_is_not_overwritten_and_a_policy_is_no_model(dataset: Dataset, tmp
     assert main([*words, "--env", "none"]) == 0
     with pytest.raises(CheckpointError, match="holds a bc policy, not a world model"):
         load_model(tmp_path / "bc")
+
+
+def test_going_on_with_other_logs_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    train(config("ensemble", dataset, tmp_path / "model"), quiet=True)
+    fewer = write_dataset(tmp_path / "fewer", dataset.spec, list(dataset)[2:], origin="made")
+    with pytest.raises(CheckpointError, match=r"fewer is not what .*model was begun with"):
+        train(config("ensemble", fewer, tmp_path / "model", resume=True), quiet=True)
 
 
 def test_a_misspelt_model_gets_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
