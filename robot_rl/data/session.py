@@ -51,20 +51,32 @@ class Session:
     info: dict[str, str]
 
     def messages(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Topic and content of every whole message, in order; stops where the file was cut."""
+        """Topic and content of every whole message, in order; stops where the file was cut.
+
+        What a computer that lost its power leaves may be as long as it was and end in zeros: it stops there as well.
+        """
         topics: dict[int, str] = {}
         for record in mcap_records(self.path, McapEnd()):
             if isinstance(record, Channel):
                 topics[record.id] = record.topic
             elif isinstance(record, Message):
-                yield topics[record.channel_id], msgspec.json.decode(record.data)
+                try:
+                    content = msgspec.json.decode(record.data)
+                except msgspec.DecodeError:
+                    return
+                yield topics[record.channel_id], content
 
     def is_whole(self) -> bool:
         """Whether the file was closed properly, and not cut."""
         end = McapEnd()
-        for _ in mcap_records(self.path, end):
-            pass
-        return not end.reason
+        records = mcap_records(self.path, end)
+        legible = all(_is_object(r.data) for r in records if isinstance(r, Message))
+        return legible and not end.reason
+
+
+def _is_object(data: bytes) -> bool:
+    """Whether bytes look like a JSON object: zeros in the place of a part do not."""
+    return data[:1] == b"{" and data[-1:] == b"}"
 
 
 def open_session(path: Path) -> Session:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from robot_rl.cli import main
+from robot_rl.data.bags.clocks import align
 from robot_rl.data.bags.mapping import load_topic_map
 from robot_rl.data.bags.recording import open_recording, require_topics
 from robot_rl.data.dataset import load_dataset
@@ -103,6 +104,15 @@ def test_a_jump_of_a_clock_is_said_and_mended(tmp_path: Path) -> None:
         noted(log, r"jump by ([+-][\d.]+) s against the recorder's clock at message 1000")[1]
     ) == pytest.approx(60, abs=0.02)
     assert float(noted(log, r"after (-?[\d.]+) s")[1]) == pytest.approx(0.14, abs=0.02)
+
+
+def test_a_small_jump_is_mended_though_the_delay_could_be_a_networks() -> None:
+    log = np.arange(400) / 100.0
+    stamp = log - 0.02
+    stamp[200:] -= 0.3
+    found = align(log, stamp, None, "/joint_states")
+    np.testing.assert_allclose(found.times, log - 0.02, atol=1e-9)
+    assert any("jump by -0.300 s" in note for note in found.notes)
 
 
 def test_stamps_that_run_back_or_stand_are_said(tmp_path: Path) -> None:

@@ -35,6 +35,18 @@ def test_next_observations_are_used_where_there_are_any(tmp_path: Path) -> None:
     assert episodes[1].observations[-1, 0] == 7.0
 
 
+def test_an_episode_ends_where_the_next_row_is_not_what_followed(tmp_path: Path) -> None:
+    def reset(file: h5py.File) -> None:
+        file["next_observations"] = file["observations"][()] + 1
+        file["next_observations"][1] = 50.0  # nobody marked this end
+
+    log = read_d4rl(d4rl_file(tmp_path / "x.hdf5", reset), ReadOptions())
+    episodes = list(log.episodes)
+    assert [(len(e), float(e.observations[-1, 0])) for e in episodes] == [(2, 50.0), (2, 4.0), (3, 7.0), (3, 10.0)]
+    assert [e.terminated for e in episodes] == [False, True, False, False]
+    assert any(note.startswith("1 rows without an end mark are not followed") for note in log.notes)
+
+
 def test_another_reward_can_be_chosen(tmp_path: Path) -> None:
     path = d4rl_file(tmp_path / "x.hdf5", lambda f: f.__setitem__("sparse", -np.ones(10)))
     episode = next(read_d4rl(path, ReadOptions(reward_key="sparse")).episodes)

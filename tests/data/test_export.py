@@ -1,6 +1,7 @@
 """Datasets go out in other projects' formats and come back."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,29 @@ def test_unknown_success_and_final_observation_stay_unknown(tmp_path: Path) -> N
         (True, False, False),
     ]
     assert {e.success for e in back(export(dataset, "lerobot", tmp_path / "x"), tmp_path / "b")} == {None}
+
+
+def test_action_bounds_that_are_none_are_taken_from_the_log(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = export(dataset, "minari", tmp_path / "x")
+    file = found / "data" / "metadata.json"
+    described = json.loads(file.read_text())
+    described.pop("robot_rl")
+    described["env_spec"] = json.dumps({"id": "NobodyHasThis-v0"})
+    space = json.loads(described["action_space"])
+    described["action_space"] = json.dumps(
+        space | {"low": [-math.inf] * SPEC.action_dim, "high": [math.inf] * SPEC.action_dim}
+    )
+    file.write_text(json.dumps(described))
+    capsys.readouterr()
+    assert main(["data", "import", str(found), "--out", str(tmp_path / "back"), "--json"]) == 0
+    said = " ".join(json.loads(capsys.readouterr().out)["notes"])
+    assert "'NobodyHasThis-v0' cannot be made here" in said
+    assert "the log states no action bounds" in said
+    spec = load_dataset(tmp_path / "back").spec
+    assert np.isfinite(spec.action_low).all()
+    assert np.isfinite(spec.action_high).all()
 
 
 def test_minari_opens_what_we_export(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from robot_rl.data.dataset import load_dataset
 from robot_rl.data.formats.log import ReadOptions
 from robot_rl.data.formats.robomimic.reader import read_robomimic, require_our_controller
 from robot_rl.errors import DataError, RobotRLError, SpecMismatch
+from robot_rl.spec import Spec, vector
 from tests.data.made import replace, robomimic_file
 
 
@@ -48,6 +49,21 @@ def test_filters_choose_demonstrations(tmp_path: Path) -> None:
     assert [e.source for e in read(path, filter="train")] == ["x.hdf5:demo_0", "x.hdf5:demo_2"]
     with pytest.raises(DataError, match=r"no filter 'valid' in 'mask'; there are: train"):
         read(path, filter="valid")
+
+
+def test_keys_in_another_order_than_the_layouts_are_refused(tmp_path: Path) -> None:
+    spec = Spec((vector("state", 4), vector("gripper", 1)), (vector("action", 2, low=(-1.0,) * 2, high=(1.0,) * 2),))
+
+    def add(file: h5py.File) -> None:
+        file["data"].attrs["robot_rl"] = json.dumps({"spec": spec.to_dict()})
+        for i in range(3):
+            for which in ("obs", "next_obs"):
+                file[f"data/demo_{i}/{which}/gripper"] = np.full((5 + i, 1), 7.0)
+
+    path = robomimic_file(tmp_path / "x.hdf5", add)
+    with pytest.raises(SpecMismatch, match=r"--obs-keys is gripper state, but the layout .* is state gripper"):
+        read_robomimic(path, ReadOptions(obs_keys=("gripper", "state")))
+    assert read_robomimic(path, ReadOptions(obs_keys=("state", "gripper"))).spec == spec
 
 
 def test_keys_make_the_vector_in_the_order_asked(tmp_path: Path) -> None:
@@ -142,6 +158,12 @@ def test_files_that_are_not_hdf5_are_refused(content: bytes | None, tmp_path: Pa
 
 def test_controllers_of_another_kind_or_scale_are_refused(tmp_path: Path) -> None:
     require_our_controller({"type": "OSC_POSE", "output_max": [0.05] * 3 + [0.5] * 3}, tmp_path)
+    arm = {"type": "OSC_POSE", "output_max": [0.05] * 3 + [0.5] * 3, "input_type": "delta"}  # as robosuite 1.5 has it
+    for parts in ({"right": arm}, {"arms": {"right": arm, "left": arm}}):
+        require_our_controller({"type": "BASIC", "body_parts": parts}, tmp_path)
+    absolute = {"type": "BASIC", "body_parts": {"right": arm | {"input_type": "absolute"}}}
+    with pytest.raises(SpecMismatch, match="absolute poses for controller 'OSC_POSE'"):
+        require_our_controller(absolute, tmp_path)
     with pytest.raises(SpecMismatch, match="JOINT_POSITION"):
         require_our_controller({"type": "JOINT_POSITION"}, tmp_path)
     with pytest.raises(SpecMismatch, match=r"0\.1, 0\.1, 0\.1"):

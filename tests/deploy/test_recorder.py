@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -122,6 +123,20 @@ def test_cut_anywhere_it_opens_up_to_the_last_whole_message(tmp_path: Path, reac
         expected = int((messages <= size).sum())
         assert list(open_session(cut).messages()) == whole[:expected]
         assert not open_session(cut).is_whole()
+
+
+def test_a_tail_of_zeros_is_the_end(tmp_path: Path, reach_spec: Spec, bundle: Bundle) -> None:
+    write(tmp_path / "s.mcap", reach_spec, bundle[1], ticks=4)
+    data = (tmp_path / "s.mcap").read_bytes()
+    whole = list(open_session(tmp_path / "s.mcap").messages())
+    ends = record_ends(data)
+    messages = [end for start, end in pairwise(ends) if data[start] == 5]
+    lost = tmp_path / "lost.mcap"  # as long as it was, but the last blocks never reached the disk
+    for kept in (messages[5], messages[5] - 10, messages[5] + 40):
+        lost.write_bytes(data[:kept].ljust(len(data), b"\0"))
+        expected = sum(end <= kept for end in messages)
+        assert list(open_session(lost).messages()) == whole[:expected]
+        assert not open_session(lost).is_whole()
 
 
 def test_before_its_first_message_a_cut_file_is_refused_in_words(

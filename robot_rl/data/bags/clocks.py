@@ -2,7 +2,8 @@
 
 A sender's clock counts as the recorder's own while its messages arrive 0 to 0.5 s after their stamps. Otherwise it
 is another clock: its stamps are moved by the shortest delay seen (which messages on their way can only lengthen),
-with a straight line for drift. Where a clock jumps, it is aligned anew behind the jump.
+with a straight line for drift. Where a clock jumps, it is aligned anew behind the jump: to no delay where it is
+another clock there, and to the shortest of the recording where it is not.
 """
 
 from __future__ import annotations
@@ -65,14 +66,16 @@ def _pieces(log: Floats, stamp: Floats, offset_s: float | None, what: str, notes
             f"{what}: the stamps jump by {delay[row - 1] - delay[row]:+.3f} s against the recorder's clock at message "
             f"{row}; aligned anew behind it"
         )
-    for start, stop in zip([0, *jumps], [*jumps, len(log)], strict=True):
-        part = slice(start, stop)
+    parts = [slice(start, stop) for start, stop in zip([0, *jumps], [*jumps, len(log)], strict=True)]
+    usual = min((low for p in parts if (low := float(delay[p].min())) >= SAME_CLOCK_S[0]), default=0.0)
+    for part in parts:
         if offset_s is not None:
             yield stamp[part] + offset_s
             continue
         shortest = float(delay[part].min())
         if SAME_CLOCK_S[0] <= shortest <= SAME_CLOCK_S[1]:
-            yield stamp[part]
+            moved = shortest - usual if shortest - usual > JUMP_S else 0.0  # no journey takes that much longer for good
+            yield stamp[part] + moved
             continue
         shift, drift = _envelope(log[part], delay[part])
         word = f", drifting by {1e6 * drift:+.0f} ppm" if drift else ""

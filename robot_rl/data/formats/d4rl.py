@@ -1,8 +1,8 @@
 """D4RL's HDF5: flat arrays over all episodes, ends marked by `terminals` and `timeouts`.
 
-https://github.com/Farama-Foundation/D4RL. An episode ends at either mark. Observations are never paired
-across an end. Without `next_observations` the last observation of an episode is unknown: its action is
-kept, and learners leave that one transition out.
+https://github.com/Farama-Foundation/D4RL. An episode ends at either mark, and where `next_observations` says that the
+next row is not what followed. Observations are never paired across an end. Without `next_observations` the last
+observation of an episode is unknown: its action is kept, and learners leave that one transition out.
 """
 
 from __future__ import annotations
@@ -40,9 +40,19 @@ def read_d4rl(path: Path, options: ReadOptions) -> ImportedLog:
             timeouts = numbers(file, "timeouts", path, ndim=1, rows=steps) > 0
         else:
             notes.append("no 'timeouts': only terminals end an episode")
-        width = numbers(file, "observations", path, ndim=2, rows=steps).shape[1]
+        obs = numbers(file, "observations", path, ndim=2, rows=steps)
+        width = obs.shape[1]
         numbers(file, options.reward_key, path, ndim=1, rows=steps)
         followed = "next_observations" in file
+        if followed:
+            following = numbers(file, "next_observations", path, ndim=2, rows=steps)
+            resets = ~np.isclose(following[:-1], obs[1:], atol=1e-5).all(1) & ~(terminals | timeouts)[:-1]
+            timeouts[:-1] |= resets
+            if resets.any():
+                notes.append(
+                    f"{int(resets.sum())} rows without an end mark are not followed by their next observation: an "
+                    f"episode ends there"
+                )
     ends = np.flatnonzero(terminals | timeouts) + 1
     if not len(ends) or ends[-1] != steps:
         notes.append(f"the last {steps - (ends[-1] if len(ends) else 0)} rows have no end mark; kept as truncated")

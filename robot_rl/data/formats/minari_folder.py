@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -16,9 +16,10 @@ from minari.dataset.minari_storage import MinariStorage
 
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.episode import Episode
+from robot_rl.data.formats.bounds import LoggedRange
 from robot_rl.data.formats.log import ImportedLog, ReadOptions, sound
 from robot_rl.envs import env_spec, make_env
-from robot_rl.errors import DataError, SpecMismatch
+from robot_rl.errors import DataError, EnvError, SpecMismatch
 from robot_rl.spec import Spec, vector
 
 
@@ -39,25 +40,33 @@ def read_minari(path: Path, options: ReadOptions) -> ImportedLog:
         raise DataError(f"{path}: observations are {obs} and actions {action}; only flat boxes are read so far.")
     if total == 0:
         raise DataError(f"{path} holds no episodes.")
+    notes: list[str] = []
     if "robot_rl" in raw:  # labels, ends and clocks are in it, whatever environment is named
         own = load_dataset(path)
-        spec = _spec(path, obs, action, raw, options) if options.env else own.spec
+        spec = _spec(path, storage, raw, options, notes) if options.env else own.spec
         return ImportedLog(format="minari", spec=spec, count=total, episodes=iter(own), notes=own.notes)
     return ImportedLog(
         format="minari",
-        spec=_spec(path, obs, action, raw, options),
+        spec=_spec(path, storage, raw, options, notes),
         count=total,
         episodes=sound(range(total), partial(_episode, path, storage), options),
+        notes=tuple(notes),
     )
 
 
-def _spec(path: Path, obs: gym.spaces.Box, action: gym.spaces.Box, raw: dict[str, Any], options: ReadOptions) -> Spec:
+def _spec(path: Path, storage: MinariStorage, raw: dict[str, Any], options: ReadOptions, notes: list[str]) -> Spec:
     env_id = options.env or str(json.loads(raw.get("env_spec") or "{}").get("id", ""))
+    obs, action = cast("Any", storage.observation_space), cast("Any", storage.action_space)
     sizes = int(obs.shape[0]), int(action.shape[0])
     if env_id in ("", "none"):
-        low, high = tuple(np.ravel(action.low)), tuple(np.ravel(action.high))
-        return Spec((vector("observation", sizes[0]),), (vector("action", sizes[1], low=low, high=high),))
-    env = make_env(env_id)
+        return _numbered(path, storage, sizes, notes)
+    try:
+        env = make_env(env_id)
+    except EnvError as error:
+        if options.env:
+            raise
+        notes.append(f"'{env_id}' cannot be made here, so entries are numbered: {error}")
+        return _numbered(path, storage, sizes, notes)
     spec = env_spec(env)
     env.close()
     if sizes != (spec.obs_dim, spec.action_dim):
@@ -68,11 +77,21 @@ def _spec(path: Path, obs: gym.spaces.Box, action: gym.spaces.Box, raw: dict[str
     return spec
 
 
+def _numbered(path: Path, storage: MinariStorage, sizes: tuple[int, int], notes: list[str]) -> Spec:
+    """A spec without an environment's names, its bounds the stated ones, or where there are none what was logged."""
+    stated: Any = storage.action_space
+    low, high = np.ravel(stated.low), np.ravel(stated.high)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        logged = LoggedRange()
+        for index in range(int(storage.total_episodes)):
+            logged.add(np.asarray(_raw(path, storage, index)["actions"]))
+        (low, high), why = logged.bounds()
+        notes.append(why)
+    return Spec((vector("observation", sizes[0]),), (vector("action", sizes[1], low=tuple(low), high=tuple(high)),))
+
+
 def _episode(path: Path, storage: MinariStorage, index: int) -> Episode:
-    try:
-        raw: dict[str, Any] = next(iter(storage.get_episodes([index])))
-    except (OSError, KeyError, AssertionError, StopIteration) as error:
-        raise DataError(f"{path}: episode {index} cannot be read ({error!r}). Download it again.") from error
+    raw = _raw(path, storage, index)
     terminated = bool(raw["terminations"][-1])
     for key in ("observations", "actions", "rewards"):
         if not np.isfinite(np.asarray(raw[key], np.float64)).all():
@@ -85,3 +104,10 @@ def _episode(path: Path, storage: MinariStorage, index: int) -> Episode:
         truncated=not terminated,
         source=f"{path.name}:episode_{index}",
     )
+
+
+def _raw(path: Path, storage: MinariStorage, index: int) -> dict[str, Any]:
+    try:
+        return next(iter(storage.get_episodes([index])))
+    except (OSError, KeyError, ValueError, AssertionError, StopIteration) as error:
+        raise DataError(f"{path}: episode {index} cannot be read ({error!r}). Download it again.") from error

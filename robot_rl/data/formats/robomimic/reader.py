@@ -52,6 +52,7 @@ def read_robomimic(path: Path, options: ReadOptions) -> ImportedLog:
         first = group(data, legible[0], path)
         if ours and not options.env:
             spec = _own_spec(ours, path)
+            _require_order(options.obs_keys, spec, path)
             observed = Observed(options.obs_keys or tuple(e.name.replace("/", ".") for e in spec.observation))
         else:
             spec, observed = _spec(data, legible, path, options, args=args, notes=notes)
@@ -124,24 +125,46 @@ def require_our_controller(config: dict[str, Any], path: Path) -> None:
     """Refuse a robosuite log whose actions mean something else than in our environments.
 
     Args:
-        config: robosuite 1.4's `controller_configs`.
+        config: robosuite's `controller_configs`: of the arm, or since 1.5 of all body parts.
         path: File, for messages.
 
     Raises:
         SpecMismatch: Naming what differs.
     """
+    config = _of_the_arm(config)
     kind = config.get("type", "OSC_POSE")
     scale = config.get("output_max", _OSC_SCALE)
     scale = [scale] * 6 if isinstance(scale, int | float) else list(scale)
-    if kind != "OSC_POSE" or not config.get("control_delta", True):
+    delta = config.get("control_delta", config.get("input_type", "delta") == "delta")
+    if kind != "OSC_POSE" or not delta:
+        asks = "deltas" if delta else "absolute poses"
         raise SpecMismatch(
-            f"{path}: actions are for controller '{kind}' (control_delta {config.get('control_delta', True)}), our "
-            f"robosuite tasks use OSC_POSE with deltas. Record again with that controller."
+            f"{path}: actions are {asks} for controller '{kind}', our robosuite tasks use OSC_POSE with deltas. Record "
+            f"again with that controller."
         )
     if not np.allclose(scale, _OSC_SCALE):
         raise SpecMismatch(
             f"{path}: an action of 1 asks for {scale} (m, rad), in our robosuite tasks for {_OSC_SCALE}. "
             f"Record again with that output_max."
+        )
+
+
+def _of_the_arm(config: dict[str, Any]) -> dict[str, Any]:
+    """The right arm's controller in a composite one, robosuite 1.5's; another is returned as it is."""
+    for key in ("body_parts", "arms", "right"):
+        config = config[key] if isinstance(config.get(key), dict) else config
+    return config
+
+
+def _require_order(keys: tuple[str, ...], spec: Spec, path: Path) -> None:
+    """Refuse `--obs-keys` that would give the entries of a known layout each other's names."""
+    names = [e.name for e in spec.observation]
+    plain = [name.replace("/", ".") for name in names]
+    odd = [key for at, key in enumerate(keys) if key in plain and plain.index(key) != at]
+    if odd:
+        raise SpecMismatch(
+            f"{path}: --obs-keys is {' '.join(keys)}, but the layout of '{spec.env_id or 'the file'}' is "
+            f"{' '.join(plain)}. Give them in that order or leave --obs-keys out; --env none takes any."
         )
 
 
@@ -164,6 +187,7 @@ def _spec(
         else:
             spec = env_spec(env)
             env.close()
+            _require_order(options.obs_keys, spec, path)
             return spec, Observed(options.obs_keys or _keys(spec, group(demo, "obs", path)))
     observed = find_observed(demo, path, options.obs_keys, notes)
     actions = numbers(demo, "actions", path, ndim=2)
