@@ -27,6 +27,10 @@ from robot_rl.errors import ConfigError, RobotRLError
 from robot_rl.registered import load, registered
 
 UNREAD = 128 + signal.SIGPIPE  # what a shell says of a program whose output nobody reads
+MENDABLE = {  # of a path: what whoever gave it, or owns it, can do something about
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EROFS, errno.ELOOP,
+    errno.ENAMETOOLONG,
+}  # fmt: skip
 SUMMARIES = {
     "data": "import logs, look at a dataset, check its health",
     "record": "make demonstrations with a scripted expert in simulation",
@@ -77,14 +81,25 @@ def _answer(words: list[str]) -> int:
     except SystemExit as stop:  # tyro: 0 after --help, 2 on a wrong command line
         return stop.code if isinstance(stop.code, int) else 2
     except Exception as error:  # the last line of defence: report it as our fault
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            console.print(f"{error}. Free disk space; a run that was cut goes on with --resume.", markup=False)
+        if words_for := _of_the_system(error):
+            console.print(words_for, markup=False)
             return 2
         if isinstance(error, BrokenPipeError) and any(map(_is_unread, (sys.stdout, sys.stderr))):
             raise
         traceback.print_exc()
         console.print("[bold red]This is a fault of robot-rl, not yours.[/] Please report the lines above.")
         return 1
+
+
+def _of_the_system(error: Exception) -> str:
+    """What to say of a disk that is full or a path that cannot be used; nothing for all other errors."""
+    if not isinstance(error, OSError):
+        return ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error}. Free disk space; a run that was cut goes on with --resume."
+    if error.filename is not None and error.errno in MENDABLE:
+        return f"{type(error).__name__}: {os.fsdecode(error.filename)}: {error.strerror}."
+    return ""
 
 
 def _left_unread() -> bool:

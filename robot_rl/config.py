@@ -22,6 +22,8 @@ from robot_rl.errors import ConfigError
 
 C = TypeVar("C")
 
+LEAST = {"seed": 0, "threads": 1, "episode_steps": 1}  # of options that mean the same in every command
+
 
 def parse(
     cls: type[C],
@@ -44,7 +46,8 @@ def parse(
         The resolved config.
 
     Raises:
-        ConfigError: If the file is missing, is not YAML, or has an unknown or wrongly typed key.
+        ConfigError: If the file is missing, is not YAML, or has an unknown or wrongly typed key; if an option that
+            commands share is out of its range.
         SystemExit: From tyro, status 2 on a wrong command line and 0 after `--help`.
     """
     rest, file = _split_config(list(argv))
@@ -52,7 +55,12 @@ def parse(
     default = from_mapping(cls, raw, str(file or "defaults"), defaults=defaults, partial=True)
     text = f"{description}\n\nOptions can also come from a YAML file, --config FILE; the command line wins."
     settings = (tyro.conf.AvoidSubcommands,)
-    return tyro.cli(cls, args=rest, prog=prog, description=text, default=default, config=settings)
+    config = tyro.cli(cls, args=rest, prog=prog, description=text, default=default, config=settings)
+    for name, least in LEAST.items():
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value < least:
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}; it must be {least} or more.")
+    return config
 
 
 def load_yaml(file: Path) -> dict[str, Any]:

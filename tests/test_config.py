@@ -80,6 +80,9 @@ def test_a_saved_config_reads_back_equal(tmp_path: Path) -> None:
         (["pretrain", "bc", "--data", "nowhere", "--out", "o"], 2),
         (["pretrain", "bc", "--stepz", "3"], 2),
         (["evaluate", "nowhere"], 2),
+        (["evaluate", "nowhere", "--seed", "-1"], 2),
+        (["pretrain", "bc", "--data", "d", "--out", "o", "--threads", "0"], 2),
+        (["demo", "--episodes", "0"], 2),
         (["bench", "nothing"], 2),
     ],
 )

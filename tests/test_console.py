@@ -66,6 +66,20 @@ def test_a_broken_pipe_that_is_not_our_output_is_a_fault(
     assert "the arm hung up" in capsys.readouterr().err
 
 
+def test_a_file_that_cannot_be_used_is_no_fault_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read(_words: list[str]) -> int:
+        return len((tmp_path / "[dim]").read_text())
+
+    monkeypatch.setattr(cli, "_dispatch", read)
+    assert main(["evaluate"]) == 2
+    assert f"FileNotFoundError: {tmp_path}/[dim]: No such file or directory." in capsys.readouterr().err
+    (tmp_path / "[dim]").mkdir()
+    assert main(["evaluate"]) == 2
+    assert "Is a directory" in capsys.readouterr().err
+
+
 def test_every_verb_and_bench_says_what_it_is_for() -> None:
     assert set(registered("robot_rl.commands")) == set(cli.SUMMARIES)
     assert set(registered("robot_rl.benches")) == set(bench.SUMMARIES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import shutil
 import time
@@ -51,6 +52,13 @@ class DemoConfig:
     episodes: int = 20  # evaluation episodes
     serve_episodes: int = 5  # episodes served at control rate
     seed: int = 0  # of everything
+
+    def __post_init__(self) -> None:
+        for name in ("demonstrations", "steps", "interactions", "episodes", "serve_episodes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be 1 or more.")
+        if not 0 <= self.noise < math.inf:
+            raise ConfigError(f"--noise is {self.noise:g}; it must be 0 or more, and finite.")
 
 
 @dataclass

@@ -21,7 +21,7 @@ from robot_rl.config import parse
 from robot_rl.console import make_console, print_json
 from robot_rl.data.session import DECISION, EPISODE, EXECUTED, OBSERVATION, POLICY, TIMING, Session, join, open_session
 from robot_rl.envs import make_env
-from robot_rl.errors import DataError
+from robot_rl.errors import ConfigError, DataError
 
 DESCRIPTION = """Say what happened in a session recorded by `robot-rl serve`: how many commands the safety
 supervisor changed, each clamp and stop with its numbers, how steady the ticks were. Sessions of simulated
@@ -42,6 +42,12 @@ class ReplayConfig:
     explain_only: bool = False  # do not play it back
     film: Path | None = None  # write the first episode as a picture film, .gif
     json: bool = False  # one JSON object on standard output
+
+    def __post_init__(self) -> None:
+        if self.film is not None and self.explain_only:
+            raise ConfigError(f"--film {self.film} is made by playing the session back: leave out --explain-only.")
+        if self.film is not None and self.film.suffix != ".gif":
+            raise ConfigError(f"--film is {self.film}; films are written as .gif.")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -70,10 +76,8 @@ def play_back(session: Session, film: Path | None = None) -> dict[str, Any] | No
         the session does not tell an environment and seeds (a physical arm).
 
     Raises:
-        DataError: If a film is wanted of a session that cannot be played back, or under another name than .gif.
+        DataError: If a film is wanted of a session that cannot be played back.
     """
-    if film is not None and film.suffix != ".gif":
-        raise DataError(f"--film is {film}; films are written as .gif.")
     env_id = session.info.get("env") or session.spec.env_id
     if not env_id or not any(t == EPISODE and "seed" in m for t, m in session.messages()):
         if film is not None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import tyro
@@ -51,6 +53,13 @@ Exit status 0, or 2 when the supervisor latched a stop.
 --listen drives no arm but answers other processes; beyond this machine with --key NAME, to allowed keys alone."""
 
 
+PICTURES = (".png", ".svg", ".pdf", ".jpg")  # what matplotlib writes anywhere
+OF_ARMS = (
+    "env", "duration", "episodes", "episode_steps", "replan_every", "free_run", "record", "no_record", "wait_for_arm",
+    "socket", "realtime", "core", "plot",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig:
     """Serve a policy."""
@@ -77,6 +86,23 @@ class ServeConfig:
     plot: Path | None = None  # write a histogram of period and compute times, PNG
     json: bool = False  # one JSON object on standard output
 
+    def __post_init__(self) -> None:
+        if self.key and self.arm:
+            raise ConfigError("--key is for --listen: an arm is driven from this process.")
+        defaults = {f.name: f.default for f in fields(self)}
+        for name in OF_ARMS if self.listen else ():
+            if getattr(self, name) != defaults[name]:
+                raise ConfigError(f"--{name.replace('_', '-')} is for --arm: with --listen nothing is driven.")
+        if self.duration is not None and not 0 < self.duration < math.inf:
+            raise ConfigError(f"--duration is {self.duration:g} s; it must be above 0, and finite.")
+        if self.free_run and self.duration is not None and self.episodes is None:
+            raise ConfigError("--free-run has no clock that --duration could follow. Give --episodes.")
+        there = os.sched_getaffinity(0)
+        if self.core is not None and self.core not in there:
+            raise ConfigError(f"--core is {self.core}; this process may run on {', '.join(map(str, sorted(there)))}.")
+        if self.plot is not None and self.plot.suffix.lower() not in PICTURES:
+            raise ConfigError(f"--plot is {self.plot}; name a file that ends in {', '.join(PICTURES)}.")
+
 
 def main(argv: Sequence[str]) -> int:
     """Parse, connect, serve, print."""
@@ -85,8 +111,6 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("Give either --arm (to drive one) or --listen (to answer other processes).")
     if config.listen:
         return listen(config)
-    if config.key:
-        raise ConfigError("--key is for --listen: an arm is driven from this process.")
     report = run(config)
     if config.plot is not None:
         from deploy.control.plot import plot_timing  # noqa: PLC0415 - matplotlib takes half a second to import
@@ -132,8 +156,6 @@ def run(config: ServeConfig) -> ServeReport:
     Raises:
         BundleError, ConfigError, EnvError, LimitError, RecorderError, SpecMismatch: If something does not fit.
     """
-    if config.free_run and config.duration is not None and config.episodes is None:
-        raise ConfigError("--free-run has no clock that --duration could follow. Give --episodes.")
     one = 1 if config.duration is None else None
     episodes = one if config.episodes is None else config.episodes
     policy = playable(Policy.load(config.bundle), config.replan_every)

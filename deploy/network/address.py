@@ -8,7 +8,8 @@ import re
 from robot_rl.errors import ConfigError
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5757"  # the learner's
-_SHAPE = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^:/\[\]]+):(\d{1,5}|\*)")
+_SHAPE = re.compile(r"tcp://([^:/\[\]]+):(\d{1,5}|\*)")
+_PORTS = 65_535
 
 
 def checked_address(address: str, *, keyed: bool) -> str:
@@ -23,10 +24,15 @@ def checked_address(address: str, *, keyed: bool) -> str:
     """
     found = _SHAPE.fullmatch(address)
     if found is None:
-        raise ConfigError(f"'{address}' is no address. Write tcp://HOST:PORT, such as {DEFAULT_ADDRESS}.")
-    host = found[1].strip("[]")
+        raise ConfigError(
+            f"'{address}' is no address. Write tcp://HOST:PORT, HOST a name or an IPv4 address, such as "
+            f"{DEFAULT_ADDRESS}."
+        )
+    host, port = found.groups()
+    if port != "*" and not 1 <= int(port) <= _PORTS:
+        raise ConfigError(f"{address}: port {port} does not exist; they are 1 to {_PORTS}.")
     if host == "localhost":
-        return f"tcp://127.0.0.1:{found[2]}"
+        return f"tcp://127.0.0.1:{port}"
     if not keyed and not _is_loopback(host):
         raise ConfigError(
             f"{address} is not loopback, and without keys anyone on the network could talk here: feed a learner, drive "

@@ -22,7 +22,6 @@ import pytest
 from deploy.bundle.contract import Contract
 from deploy.commands import replay as replay_command
 from deploy.commands import serve as serve_command
-from robot_rl.errors import DataError
 
 Bundle = tuple[Path, Contract]
 ECHO, CANONICAL = termios.ECHO, termios.ICANON
@@ -161,5 +160,7 @@ def test_film_shows_the_first_episode_and_plays_at_its_speed(bundle: Bundle, tmp
 
 def test_a_film_needs_a_name_that_says_what_it_is(bundle: Bundle, tmp_path: Path) -> None:
     session = recorded(bundle, tmp_path / "s", "--episode-steps", "4")
-    with pytest.raises(DataError, match=r"film\.txt.*\.gif"):
+    with pytest.raises(ConfigError, match=r"film\.txt.*\.gif"):
         replay_command.main([str(session), "--film", str(tmp_path / "film.txt")])
+    with pytest.raises(ConfigError, match="leave out --explain-only"):
+        replay_command.main([str(session), "--film", str(tmp_path / "film.gif"), "--explain-only"])

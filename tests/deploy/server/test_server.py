@@ -165,17 +165,24 @@ def test_a_server_that_was_started_anew_is_noticed(make_server: Make, bundle: Bu
     again.close()
 
 
-@pytest.mark.parametrize("address", ["tcp://0.0.0.0:5760", "tcp://192.0.2.1:5760", "tcp://*:5760", "tcp://[::]:5760"])
+@pytest.mark.parametrize("address", ["tcp://0.0.0.0:5760", "tcp://192.0.2.1:5760", "tcp://*:5760"])
 def test_beyond_loopback_needs_keys(make_server: Make, bundle: Bundle, address: str) -> None:
     for start in (make_server, RemotePolicy):
         with pytest.raises(ConfigError, match=r"is not loopback, and without keys .*robot-rl keys new"):
             start(address)
 
 
-@pytest.mark.parametrize("address", ["5760", "udp://127.0.0.1:5", "tcp://127.0.0.1", "tcp://127.0.0.1:99999999"])
+@pytest.mark.parametrize(
+    "address", ["5760", "udp://127.0.0.1:5", "tcp://127.0.0.1", "tcp://127.0.0.1:99999999", "tcp://[::1]:5760"]
+)
 def test_what_is_no_address_is_said(make_server: Make, address: str) -> None:
     with pytest.raises(ConfigError, match=r"is no address. Write tcp://HOST:PORT"):
         make_server(address)
+
+
+def test_a_port_that_does_not_exist_is_said(make_server: Make) -> None:
+    with pytest.raises(ConfigError, match=r"port 70000 does not exist; they are 1 to 65535"):
+        make_server("tcp://127.0.0.1:70000")
 
 
 def test_a_taken_address_is_said(served: Served, make_server: Make) -> None:
@@ -263,6 +270,15 @@ def test_the_command_refuses_what_does_not_go_together(bundle: Bundle, capsys: p
         serve_command.main([str(bundle[0])])
     with pytest.raises(ConfigError, match=r"--key is for --listen"):
         serve_command.main([str(bundle[0]), "--arm", "virtual", "--key", "x"])
+    for words, said in (
+        (["--listen", "tcp://127.0.0.1:5760", "--duration", "5"], "--duration is for --arm"),
+        (["--arm", "virtual", "--duration", "inf"], "--duration is inf s; it must be above 0, and finite"),
+        (["--arm", "virtual", "--core", "-1"], "--core is -1; this process may run on"),
+        (["--arm", "virtual", "--plot", "timing.txt"], r"--plot is timing\.txt; name a file that ends in \.png"),
+        (["--arm", "virtual", "--episode-steps", "0"], "--episode-steps is 0; it must be 1 or more"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            serve_command.main([str(bundle[0]), *words])
     assert main(["serve", str(bundle[0]), "--listen", "tcp://0.0.0.0:5760"]) == 2
     assert "without keys anyone" in " ".join(capsys.readouterr().err.split())
 
