@@ -22,6 +22,7 @@ import pytest
 from deploy.bundle.contract import Contract
 from deploy.commands import replay as replay_command
 from deploy.commands import serve as serve_command
+from robot_rl.errors import ConfigError
 
 Bundle = tuple[Path, Contract]
 ECHO, CANONICAL = termios.ECHO, termios.ICANON
