@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.bridge.loader import PolicyLoader
-from deploy.bridge.messages import EpisodeEnd, Intervention
+from deploy.bridge.messages import MAX_NAME, EpisodeEnd, Intervention
 from deploy.bridge.peers import ALIVE_S
 from deploy.bridge.sender import Sender
 from deploy.bridge.spool import SpoolOptions, open_spools
@@ -20,7 +20,7 @@ from deploy.network.address import checked_address
 from deploy.network.keys import Keys
 from robot_rl.data.durable import FolderLock
 from robot_rl.data.transition import Success
-from robot_rl.errors import BridgeError
+from robot_rl.errors import BridgeError, ConfigError
 from robot_rl.spec import Array, Spec
 
 _FACTS = struct.Struct("<fI4?b3x")  # reward, policy_version, terminated, truncated, starts, intervention, success
@@ -45,7 +45,7 @@ class ActorLink:
 
     Raises:
         BridgeError: If the spool cannot be written.
-        ConfigError: If address or keys are wrong, or the address is not loopback and there are no keys.
+        ConfigError: If address, name or keys are wrong, or the address is not loopback and there are no keys.
         DataError: If another process uses the spool.
         SpecMismatch: If the spool holds transitions of another spec.
     """
@@ -64,6 +64,10 @@ class ActorLink:
         heartbeat_s: float = 0.2,
     ) -> None:
         address = checked_address(address, keyed=keys is not None)
+        if not (1 <= len(name) <= MAX_NAME and name.isprintable()):
+            raise ConfigError(
+                f"An actor's name is {name!r}, {len(name)} characters; it must be 1 to {MAX_NAME} that can be shown."
+            )
         self.spec = spec
         self.policy_version = policy.contract.weight_version if policy else 0
         self._policy = policy

@@ -20,7 +20,8 @@ from robot_rl.spec import Spec
 
 MAX_PEERS = 4096
 _NOT_A_SPEC = (SpecMismatch, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
-WEIGHTS_AGAIN_S = 1.0  # an actor that has not said it has the newest weights gets them again
+WEIGHTS_AGAIN_S = 1.0  # an actor that has not said it has the weights sent to it gets the newest then
+WEIGHTS_AGAIN_MAX_S = 32.0  # and twice as much later each time, up to this: over a slow link they are on their way
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +100,8 @@ class Desk:
 
     def refuse(self, route: bytes, reason: str) -> None:
         """Tell whoever is on `route` that it is not wanted."""
-        self._say(route, m.Refusal(session=self.session, sequence=self._number(), reason=reason))
+        legible = reason.encode(errors="replace").decode()  # what a stranger wrote may not be encodable
+        self._say(route, m.Refusal(session=self.session, sequence=self._number(), reason=legible))
 
     def order(self, command: m.Command, reason: str) -> None:
         """Command all actors, those to come included."""
@@ -222,10 +224,16 @@ class Desk:
 
     def _offer(self, peer: Peer, weights: NewestWeights, now: float) -> None:
         has = peer.beat.weights_version if peer.beat else -1
-        sent_already = peer.weights_sent == weights.version
-        if sent_already and (has == weights.version or now - peer.weights_sent_at < WEIGHTS_AGAIN_S):
+        if has == weights.version == peer.weights_sent:
             return
+        if peer.weights_sent in (-1, has):
+            peer.weights_again_s = WEIGHTS_AGAIN_S
+        elif now - peer.weights_sent_at < peer.weights_again_s:
+            return  # one at a time: a second would only queue behind the first
+        else:
+            peer.weights_again_s = min(2 * peer.weights_again_s, WEIGHTS_AGAIN_MAX_S)
         peer.weights_sent, peer.weights_sent_at = weights.version, now
+        self._answer_beat(peer.route, 0)  # says that they come: over a slow link nothing else does for a while
         self._say(
             peer.route,
             m.Weights(

@@ -27,6 +27,7 @@ MAGIC = b"RRL"
 FRAME = struct.Struct("<3sBI")
 MAX_FROM_ACTOR = 4 * 2**20  # bytes of a frame
 MAX_FROM_LEARNER = 64 * 2**20
+MAX_NAME = 64  # characters of an actor's name
 MAX_ROWS = 65_536  # transitions of a message
 NO_WEIGHTS = 2**32 - 1  # stands for a version before the first, since 0 is one
 
@@ -35,7 +36,7 @@ Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Version = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Text = Annotated[str, Meta(max_length=16_384)]
-Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 Command = Literal["run", "pause", "stop"]
 M = TypeVar("M")
 
@@ -182,7 +183,7 @@ class LearnerBeat(Message, frozen=True, kw_only=True, tag="learner_beat"):
         command: What the actor is to do; the same as the last `Control`, so that a lost one is made up for.
         reason: Of the command, for people.
         newest_version: Of the weights; 0 before the first.
-        clock_us: The actor's clock from the beat that this answers.
+        clock_us: The actor's clock from the beat that this answers; 0 where it answers none, but announces weights.
     """
 
     command: Command

@@ -62,6 +62,7 @@ class Peer:
     to_ack: bool = False
     weights_sent: int = -1  # version
     weights_sent_at: float = float("-inf")
+    weights_again_s: float = 0.0  # when they are sent again if it does not say that it has them
     news_at: tuple[int, int] = (-1, -1)  # sequences of the last episode end and of the last intervention
 
     def status(self, now: float) -> ActorStatus:

@@ -25,6 +25,7 @@ HELLO_S = 0.5
 RESEND_S = 1.0
 AGAIN_S = 0.2  # the shortest time between two goings-back to the same place
 SILENCE_S = 3.0  # then the connection is made anew
+SILENCE_FOR_WEIGHTS_S = 30.0  # while weights are on their way, behind which everything else waits
 TRUSTED_S = 0.5  # how long a look at the learner's key holds
 
 _log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class Sender:
         self._offered = (b"", -1)  # learner's session and version of the weights last given to the loader
         self._next = 0  # sequence to send next
         self._expected = 0  # sequence that the learner wants next
-        self._progress_at = self._hello_at = self._beat_at = self._sent_at = self._again_at = 0.0
+        self._progress_at = self._hello_at = self._beat_at = self._sent_at = self._again_at = self._welcomed_at = 0.0
         self._connected_at = self._trusted_at = time.monotonic()
         self._distrusts = False
         self._thread = threading.Thread(target=self._run, name="bridge-sender", daemon=True)
@@ -156,13 +157,22 @@ class Sender:
         if now - self._beat_at >= self._heartbeat_s:
             self._beat_at = now
             self._send_beat(now)
-        if now - max(self.heard.at, self._connected_at) > SILENCE_S:
+        patience = SILENCE_FOR_WEIGHTS_S if self._weights_come else SILENCE_S
+        if now - max(self.heard.at, self._connected_at) > patience:
             self._reconnect(now)
         if len(self._spools) > 1 and not self._spools[0].backlog:
             done, *self._spools = self._spools
             done.remove()
             self._welcomed_by = b""
             self._hello_at = 0.0
+
+    @property
+    def _weights_come(self) -> bool:
+        """Whether the learner has newer weights than have arrived, or has not said yet whether it has."""
+        if not self._welcomed_by:
+            return False
+        newest = self.heard.newest_version
+        return self.heard.newest_at < self._welcomed_at or (newest > 0 and newest != self._loader.loaded_version)
 
     def _look_at_key(self, keys: Keys, now: float) -> None:
         """Hear a learner no more whose key was revoked on this machine; connect anew once it is allowed again."""
@@ -274,7 +284,8 @@ class Sender:
             case m.LearnerBeat():
                 heard.command, heard.reason = message.command, message.reason
                 heard.newest_version, heard.newest_at = message.newest_version, now
-                heard.latency_us = max(0, int(now * 1e6) - message.clock_us)
+                if message.clock_us:
+                    heard.latency_us = max(0, int(now * 1e6) - message.clock_us)
 
     def _begin(self, welcome: m.Welcome, now: float) -> None:
         spool = self._spools[0]
@@ -285,7 +296,7 @@ class Sender:
             )
             return
         self.heard.refusal, self.heard.at = "", now
-        self._welcomed_by, self._heard_sequence = welcome.session, welcome.sequence
+        self._welcomed_by, self._heard_sequence, self._welcomed_at = welcome.session, welcome.sequence, now
         # A power cut may have taken the end of an old session from us, and not from the learner.
         self._expected = self._next = min(max(welcome.expected, spool.oldest), spool.taken)
         self._progress_at = now

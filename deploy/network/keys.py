@@ -67,12 +67,17 @@ class KeyFolder:
         """Talk to the peer with this public key, under the name `name`.
 
         Raises:
-            ConfigError: If it is no key, or the name is another peer's.
+            ConfigError: If it is no key, or the name is another peer's, or the key has another name.
         """
         _require_key(public)
         file = self._file("allowed", name, ".pub")
         if file.exists() and file.read_text().strip() != public:
             raise ConfigError(f"'{name}' is allowed already, with another key. `robot-rl keys revoke {name}` first.")
+        known = self.allowed().get(public, name)
+        if known != name:  # revoking one of two names would leave the key allowed
+            raise ConfigError(
+                f"This key is allowed already, as '{known}'. Use that name, or `robot-rl keys revoke {known}` first."
+            )
         work = file.with_name(f".{name}.tmp")
         work.write_text(public + "\n")
         work.chmod(0o600)

@@ -84,7 +84,7 @@ def _learner(view: LearnerView) -> Table:
     if bad:
         cells["messages ignored"] = ", ".join(f"{count:,} {name}" for name, count in bad.items())
     for name, value in cells.items():
-        table.add_row(Text(name, style="dim"), value)
+        table.add_row(Text(name, style="dim"), Text(value))
     return table
 
 
@@ -97,8 +97,8 @@ def _actors(view: LearnerView) -> Table:
             (f"holds: {actor.hold}" if actor.hold else "acting") if actor.alive else f"silent {actor.silent_s:.0f} s"
         )
         table.add_row(
-            actor.name,
-            state,
+            Text(actor.name),  # what an actor says of itself is no markup
+            Text(state),
             f"{actor.received:,}",
             f"{actor.backlog:,}",
             str(actor.policy_version),

@@ -161,3 +161,12 @@ def test_command_line_makes_allows_lists_and_revokes(tmp_path: Path, capsys: pyt
     assert main(["keys"]) == 2
     assert main(["keys", "nwe"]) == 2
     assert "Did you mean 'new'?" in capsys.readouterr().err
+
+
+def test_a_key_has_one_name(folders: tuple[KeyFolder, KeyFolder]) -> None:
+    learner, arm = folders
+    with pytest.raises(ConfigError, match=r"allowed already, as 'arm'. Use that name, or `robot-rl keys revoke arm`"):
+        learner.allow("other", arm.pair("arm").public)
+    learner.allow("arm", arm.pair("arm").public)
+    learner.revoke("arm")
+    assert learner.allowed() == {}

@@ -251,6 +251,12 @@ def test_another_spec_is_refused_in_words(start_hub: StartHub, start_link: Start
     assert hub.counters["refused"] >= 1
 
 
+@pytest.mark.parametrize("name", ["", "a" * 65, "arm\n2"])
+def test_a_name_that_no_learner_takes_is_refused_at_once(start_link: StartLink, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"name is .* it must be 1 to 64 that can be shown"):
+        start_link("tcp://127.0.0.1:1", name=name)
+
+
 def test_two_learners_on_one_address(start_hub: StartHub) -> None:
     hub = start_hub()
     with pytest.raises(BridgeError, match=r"is taken: another learner.*Stop it, or choose another address"):
