@@ -81,6 +81,9 @@ class Collector:
         self._row: Rows = np.zeros(1, transition_dtype(spec.obs_dim, spec.action_dim))
         self._rng = np.random.default_rng()
         self._obs: Array | None = None
+        self._resumed: Callable[[], Array | None] | None = (  # of an arm
+            env.get_wrapper_attr("resumed") if env.has_wrapper_attr("resumed") else None
+        )
         self._return, self._length = 0.0, 0
 
     @property
@@ -99,7 +102,7 @@ class Collector:
             The transition, (1,) of `transition_dtype`, a buffer that the next call overwrites; and the episode if
             it ended here.
         """
-        obs = self._begin() if self._obs is None else self._obs
+        obs = self._begin() if self._obs is None else self._goes_on(self._obs)
         fresh = self._rng.standard_normal(self._actions, dtype=np.float32)
         starts = self._length == 0
         if starts:
@@ -127,6 +130,11 @@ class Collector:
     def leave(self) -> None:
         """Break the running episode off; the next step begins the one numbered `episode`."""
         self._obs = None
+
+    def _goes_on(self, obs: Array) -> Array:
+        """What to act on within an episode: after a pause, what is seen now instead of before it."""
+        now = None if self._resumed is None else self._resumed()
+        return obs if now is None else np.asarray(now, np.float32)
 
     def _begin(self) -> Array:
         obs, _ = self._env.reset(seed=self._seed + self.episode)

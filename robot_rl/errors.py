@@ -55,6 +55,10 @@ class ArmError(RobotRLError):
     """An arm cannot be reached, is stopped, or refuses; it holds or has stopped itself."""
 
 
+class ArmStoppedError(ArmError):
+    """A stop was latched while the arm was brought home: it holds, and goes on once somebody arms it again."""
+
+
 class PolicyServerError(RobotRLError):
     """A policy server does not answer, or refuses; the caller must hold."""
 

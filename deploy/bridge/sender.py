@@ -284,8 +284,7 @@ class Sender:
             case m.LearnerBeat():
                 heard.command, heard.reason = message.command, message.reason
                 heard.newest_version, heard.newest_at = message.newest_version, now
-                if message.clock_us:
-                    heard.latency_us = max(0, int(now * 1e6) - message.clock_us)
+                heard.latency_us = max(0, int(now * 1e6) - message.clock_us) if message.clock_us else heard.latency_us
 
     def _begin(self, welcome: m.Welcome, now: float) -> None:
         spool = self._spools[0]

@@ -14,7 +14,7 @@ from deploy.control.rate import Pacer
 from deploy.operator.station import Station
 from deploy.safety.decision import Verdict
 from deploy.safety.supervisor import Supervisor
-from robot_rl.errors import ArmError, ConfigError, LimitError
+from robot_rl.errors import ArmError, ArmStoppedError, ConfigError, LimitError
 
 HOME_SHARE = 0.2  # of the file's velocity_share
 CLOSE = 0.02  # rad from home
@@ -69,7 +69,8 @@ def drive_home(arm: Arm, config: ArmConfig, *, station: Station | None = None) -
 
     Raises:
         ConfigError: If the file has no home pose, or the arm takes no joint targets.
-        ArmError: If the supervisor stops the motion or it does not arrive.
+        ArmStoppedError: If the supervisor stops the motion.
+        ArmError: If it does not arrive.
     """
     if not config.home:
         raise ConfigError(f"{config.name} has no home pose; add `home:` to its file.")
@@ -81,6 +82,7 @@ def drive_home(arm: Arm, config: ArmConfig, *, station: Station | None = None) -
     state = arm_when_still(supervisor, arm)
     home = np.array(config.home)
     goal = np.append(home, state.gripper) if supervisor.action_dim > len(home) else home
+    take_control(supervisor, arm)  # slow, so before the clock of the drive begins
     furthest = float(np.abs(home - state.q).max())
     slowest = float(supervisor.limits.joints.velocity.min()) * supervisor.limits.joints.velocity_share
     pacer, station = Pacer(rate_hz, ()), station or Station()
@@ -91,7 +93,7 @@ def drive_home(arm: Arm, config: ArmConfig, *, station: Station | None = None) -
             now = time.monotonic()
             decision = supervisor.check(state, goal, now, alarms(station, supervisor, pacer, now))
             if decision.verdict is Verdict.STOPPED:
-                raise ArmError(f"{config.name} was stopped on its way home: {decision.findings[0]}.")
+                raise ArmStoppedError(f"{config.name} was stopped on its way home: {decision.findings[0]}.")
             arm.command(decision.command)
             if isinstance(arm, Episodic):
                 arm.advance()

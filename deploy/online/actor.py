@@ -18,7 +18,7 @@ from deploy.bundle.policy import Policy
 from deploy.control.rate import Pacer
 from robot_rl.collect import Collector, ExploreFn, Finished
 from robot_rl.data.transition import Success
-from robot_rl.errors import BridgeError
+from robot_rl.errors import ArmStoppedError, BridgeError
 from robot_rl.memory import Remembering
 from robot_rl.spec import Array
 
@@ -82,8 +82,7 @@ def act(
         if newer is not None:
             policy, explore = newer, exploring(newer)
         reason = link.hold or ("" if policy else "waiting for the learner's first policy")
-        if not reason and collector.between_episodes:
-            reason = waits()
+        reason = reason or (waits() if collector.between_episodes else "")
         if reason != held and on_hold is not None:
             on_hold(reason)
         held = reason
@@ -95,7 +94,10 @@ def act(
             continue
         if pacer is not None:
             pacer.wait(link.rehearse)
-        ended = _step(link, collector, explore, policy.contract.weight_version)
+        try:
+            ended = _step(link, collector, explore, policy.contract.weight_version)
+        except ArmStoppedError:  # before an episode began: `waits` says why, until somebody arms again
+            continue
         report.interactions += 1
         if ended is not None:
             report.episodes += 1

@@ -30,7 +30,7 @@ from deploy.online.outcome import Judgement, outcome_for
 from deploy.operator.station import Station
 from deploy.safety.decision import Decision, Reason
 from deploy.safety.supervisor import Supervisor
-from robot_rl.errors import ArmError, RobotRLError
+from robot_rl.errors import ArmError, ArmStoppedError, RobotRLError
 from robot_rl.spec import Array, Spec
 
 EPISODE_S = 30.0  # a physical episode's time limit where none is given
@@ -101,6 +101,7 @@ class ArmEnv(gym.Env[Array, Array]):
         """A simulator begins its episode; a physical arm drives slowly home, where its file names a home.
 
         Raises:
+            ArmStoppedError: If it was stopped on its way home; `waits` then has a reason until somebody arms again.
             ArmError: If `waits` has a reason, or the arm does not come home.
             LimitError: If the arm cannot be armed where it stands.
         """
@@ -113,12 +114,28 @@ class ArmEnv(gym.Env[Array, Array]):
         if self._sim is not None:
             self._sim.restart(seed)
         elif self._config.home:
-            drive_home(self.arm, self._config, station=self.station)
+            try:
+                drive_home(self.arm, self._config, station=self.station)
+            except ArmStoppedError as stop:
+                self._held, self._paused = True, False
+                self.supervisor.stop(Reason.OPERATOR, str(stop))  # `waits` says so until somebody arms again
+                raise
         self._take_up()
         self.station.ready = False
         self.station.take_label()
         self._steps = 0
         return self.arm.read().obs.copy(), {}
+
+    def resumed(self) -> Array | None:
+        """Take up again after a hold: what the arm sees now, (S,); None where it was not held.
+
+        Who steps without asking acts on what was seen before the pause.
+        """
+        if not self._held:
+            return None
+        self._wake()
+        self._take_up()
+        return self.arm.read().obs.copy()
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """One policy period.
@@ -130,9 +147,7 @@ class ArmEnv(gym.Env[Array, Array]):
             Observation (S,), reward, whether the task ended, whether the episode was cut (time, stop), and info:
             `executed_action` (A,), `verdict`, `is_success` where known, `stopped` with the reasons of a stop.
         """
-        if self._held:
-            self._wake()
-            self._take_up()
+        self.resumed()
         reward, decision = 0.0, None
         for command in self._commands(action):
             decision = self._tick(command)

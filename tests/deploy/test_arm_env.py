@@ -26,7 +26,7 @@ from robot_rl.algorithms.sac import SACConfig
 from robot_rl.checkpoint import load_agent
 from robot_rl.collect import Collector
 from robot_rl.data.replay_log import ReplayLog
-from robot_rl.errors import ArmError, ConfigError
+from robot_rl.errors import ArmError, ArmStoppedError, ConfigError
 from robot_rl.spec import Entry, Spec
 
 CONFIG = load_arm("virtual")
@@ -253,6 +253,44 @@ def test_a_paused_arm_brakes_and_goes_on_from_where_it_stands(monkeypatch: pytes
     *_, truncated, info = env.step(target)
     assert not truncated
     assert "stopped" not in info
+    env.close()
+
+
+def test_after_a_pause_the_policy_acts_on_what_is_seen_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    env, arm = physical(monkeypatch, goal=True, home=())
+    collector = Collector(env, env.robot_spec, seed=0)
+    row, _ = collector.step(lambda obs, _: obs[:7], 1)
+    before = row[0]["next_obs"].copy()
+    env.hold()
+    arm.q = arm.q + 0.1  # somebody leant on it
+    row, _ = collector.step(lambda obs, _: obs[:7], 1)
+    np.testing.assert_allclose(row[0]["obs"][:7], before[:7] + 0.1, atol=1e-6)
+    np.testing.assert_allclose(row[0]["next_obs"][:7], before[:7] + 0.1, atol=1e-6)
+    assert not row[0]["starts"]
+    env.close()
+
+
+def test_a_stop_on_the_way_home_waits_for_somebody_to_arm_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    env, arm = physical(monkeypatch)
+    arm.q = arm.q + 0.2
+    commanded, pressed = arm.command, [30]  # the command at which somebody presses
+
+    def command(action: Any) -> None:
+        commanded(action)
+        if len(arm.commands) in pressed:
+            env.station.press("key")
+
+    monkeypatch.setattr(arm, "command", command)
+    env.station.go()
+    with pytest.raises(ArmStoppedError, match=r"stopped on its way home: .*key"):
+        env.reset()
+    assert arm.holds == 1
+    env.station.go()
+    assert "stopped on its way home" in env.waits
+    assert "arm again" in env.waits
+    env.station.ask_to_arm()
+    obs, _ = env.reset()
+    np.testing.assert_allclose(obs[:7], CONFIG.home, atol=0.02)
     env.close()
 
 

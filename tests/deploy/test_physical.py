@@ -71,6 +71,19 @@ def test_an_arm_whose_time_is_up_is_at_rest_before_it_holds(bundle: Bundle) -> N
     assert report.reasons["the session's time is up"] >= 2
 
 
+def test_a_driver_that_takes_control_slowly_is_driven_home_though_overruns_stop() -> None:
+    arm: Any = Bench()
+    commanded = arm.command
+
+    def command(action: Any) -> None:
+        if not arm.commands:
+            time.sleep(5 * DT)
+        commanded(action)
+
+    arm.command = command
+    assert drive_home(arm, msgspec.structs.replace(CONFIG, overrun="stop")).startswith("reached in")
+
+
 def test_home_is_reached_without_a_station_though_the_file_asks_for_signs_of_life() -> None:
     arm: Any = Bench()
     assert drive_home(arm, msgspec.structs.replace(CONFIG, operator_timeout_s=1.0)).startswith("reached in")
