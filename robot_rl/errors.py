@@ -55,6 +55,10 @@ class ArmError(RobotRLError):
     """An arm cannot be reached, is stopped, or refuses; it holds or has stopped itself."""
 
 
+class ArmFaultError(ArmError):
+    """An arm answers, but reports errors of its own, such as a reflex: the vendor's recovery may clear them."""
+
+
 class ArmStoppedError(ArmError):
     """A stop was latched while the arm was brought home: it holds, and goes on once somebody arms it again."""
 

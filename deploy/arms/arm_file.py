@@ -44,6 +44,8 @@ class ArmFile:
             raw = yaml.safe_load(text)
         except OSError as error:
             raise ConfigError(f"Cannot read arm config {path}: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is no UTF-8 text ({error}). Save it as UTF-8.") from error
         except yaml.YAMLError as error:
             raise ConfigError(f"{path} is not valid YAML: {error}") from error
         if not isinstance(root, yaml.MappingNode):

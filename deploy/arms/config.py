@@ -14,6 +14,7 @@ from hardware_configs import config_path
 from robot_rl.errors import ConfigError
 
 MOST_RAD = 10 * math.tau  # no joint turns further, or faster a second: a larger number is in degrees
+PERIODS = 2.0  # of silence that the watchdog must bear: a tick that is a little late is none
 MOST_M = 50.0  # from the base to a corner of the tool's box, and its speed a second: a larger number is in millimetres
 
 
@@ -84,13 +85,16 @@ def _check_tool(config: ArmConfig, file: ArmFile) -> None:
 
 
 def _check_times(config: ArmConfig, file: ArmFile) -> None:
+    for key, value in (("rate_hz", config.rate_hz), ("command_rate_hz", config.command_rate_hz or 1.0)):
+        if not 0 < value < math.inf:
+            raise file.fault([key], f"{key} is {value:g}; it must be above 0.")
     rate_hz = config.command_rate_hz or config.rate_hz
-    period = 1 / rate_hz if rate_hz else 0.0
-    text = f"shorter than one control period of {period:g} s (rate_hz: {rate_hz:g}). Raise it."
+    text = f"of {1 / rate_hz:g} s (rate_hz: {rate_hz:g}). Raise it."
     if not config.stale_after_s * rate_hz >= 1:
-        raise file.fault(["stale_after_s"], f"stale_after_s is {config.stale_after_s:g}, {text}")
-    if config.policy_timeout_s and not config.policy_timeout_s * rate_hz >= 1:
-        raise file.fault(["policy_timeout_s"], f"policy_timeout_s is {config.policy_timeout_s:g}, {text}")
+        raise file.fault(["stale_after_s"], f"stale_after_s is {config.stale_after_s:g}, shorter than a period {text}")
+    if config.policy_timeout_s and not config.policy_timeout_s * rate_hz >= PERIODS:
+        value = f"policy_timeout_s is {config.policy_timeout_s:g}"
+        raise file.fault(["policy_timeout_s"], f"{value}, shorter than {PERIODS:g} periods {text}")
     if config.command_rate_hz and abs(rate_hz / config.rate_hz - config.commands_per_step) > 1e-6:
         text = f"command_rate_hz is {rate_hz:g}, not a multiple of rate_hz: {config.rate_hz:g}. Change one of them."
         raise file.fault(["command_rate_hz"], text)

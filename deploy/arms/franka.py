@@ -28,7 +28,7 @@ from deploy.arms.joint_arm import (
     require_joints,
 )
 from deploy.arms.schema import ArmConfig
-from robot_rl.errors import ArmError
+from robot_rl.errors import ArmError, ArmFaultError
 from robot_rl.spec import Spec
 
 RAISED = ("Exception", "GripperException", "TorqueSignalTimeoutException", "InvalidMotionTypeException")
@@ -75,6 +75,7 @@ class FrankaArm:
         self._gripper: Any = None
         self._tracker: Any = None
         self._fresh = Freshness()
+        self._moving: Any = None  # the hand's last motion
         self._width = self._asked_width = float("nan")
 
     @classmethod
@@ -87,7 +88,8 @@ class FrankaArm:
         """Connect and switch the reflexes on. Moves nothing; control begins with the first command.
 
         Raises:
-            ArmError: If franky is missing, nobody answers, or the arm reports errors.
+            ArmFaultError: If the arm reports errors.
+            ArmError: If franky is missing or nobody answers.
         """
         try:
             self._franky = franky = importlib.import_module("franky")
@@ -105,16 +107,18 @@ class FrankaArm:
         except self._errors as error:
             self.close()
             raise self._worded("cannot be reached", error) from error
-        if self._robot.has_errors:
-            self.close()
-            raise ArmError(
+        if self._robot.has_errors:  # still connected, so that `recover` can do something about it
+            raise ArmFaultError(
                 f"{self.name} reports errors. See what they are in Desk, then run `robot-rl arm check "
                 f"{self.name} --recover` with nobody near the arm."
             )
 
     def recover(self) -> bool:
         """Clear a reflex or error after somebody has looked; returns whether the arm is ready."""
-        return bool(self._connected().recover_from_errors())
+        try:
+            return bool(self._connected().recover_from_errors())
+        except self._errors as error:
+            raise self._worded("does not recover", error) from error
 
     def read(self) -> ArmState:
         """The newest state that franky's loop received.
@@ -189,9 +193,14 @@ class FrankaArm:
         )
 
     def _move_gripper(self, width: float) -> None:
-        """The hand moves on its own and slowly: only changes are sent, and nothing waits for them."""
-        if abs(width - self._asked_width) >= self._options.gripper_step_m and self._config.gripper is not None:
-            self._gripper.move_async(width, self._config.gripper.speed_m_s)
+        """The hand moves on its own and slowly: only changes are sent, and nothing waits for them.
+
+        A motion that is sent while another one runs would wait for it, and the arm's tick with it: it is sent after.
+        """
+        if abs(width - self._asked_width) < self._options.gripper_step_m or self._config.gripper is None:
+            return
+        if self._moving is None or self._moving.wait(0.0):
+            self._moving = self._gripper.move_async(width, self._config.gripper.speed_m_s)
             self._asked_width = self._width = width
 
     def _connected(self) -> Any:

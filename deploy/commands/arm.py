@@ -19,7 +19,7 @@ from deploy.control.rate import Pacer, Spread
 from deploy.safety.supervisor import Supervisor
 from robot_rl.config import nearest, parse
 from robot_rl.console import key_value_table, make_console, print_json
-from robot_rl.errors import ArmError, ConfigError, LimitError
+from robot_rl.errors import ArmError, ArmFaultError, ConfigError, LimitError
 
 DESCRIPTION = """Connect to an arm, read its state for a while, and compare joints, order, limits, rates and tool
 position with its file. Moves nothing, unless --home asks for a slow drive to the file's home pose behind the
@@ -56,9 +56,7 @@ def check(argv: Sequence[str]) -> int:
     arm_config = load_arm(config.arm)
     arm = make_arm(arm_config)
     try:
-        arm.connect()
-        if config.recover:
-            _recover(arm)
+        _connect(arm, recover=config.recover)
         require_same_arm(arm_config, arm.spec)
         states, gaps = _watch(arm, arm_config, config.seconds)
         facts, wrong = judge(arm_config, states, gaps)
@@ -114,6 +112,16 @@ def judge(config: ArmConfig, states: list[ArmState], gaps: Spread) -> tuple[dict
     except LimitError as error:
         wrong.append(str(error))
     return facts, wrong
+
+
+def _connect(arm: Any, *, recover: bool) -> None:
+    try:
+        arm.connect()
+    except ArmFaultError:
+        if not recover:
+            raise
+    if recover:
+        _recover(arm)
 
 
 def _recover(arm: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from deploy.teleop.device import FASTER, GRIP, SLOWER, TAKE, Device, Word
+from deploy.teleop.device import END, FASTER, GRIP, SLOWER, TAKE, Device, Word
 from deploy.teleop.drive import Drive
 from deploy.teleop.keyboard import Words
 from robot_rl.spec import Array
@@ -46,8 +46,13 @@ class HandPilot:
         self._unused: list[Word] = []
 
     def begin(self, obs: Array, seed: int) -> None:
-        """An episode begins: nobody commands yet, and the gripper is open where a person records."""
+        """An episode begins: nobody commands yet, and the gripper is open where a person records.
+
+        What was pressed before it is not obeyed in it, but for the wish to end.
+        """
         del obs, seed
+        self.listen()
+        self._unused = [word for word in self._unused if word == END]
         self._taken = self._driving = False
         self._moved_at = -np.inf
         self._closed = False if self._always else None

@@ -119,6 +119,9 @@ class Recording:
         for kept in self.kept:
             rows = self.log.read(start, kept.stop - start)
             start = kept.stop
+            by_hand = kept.success == Success.YES != rows["success"][-1]
+            if by_hand and not rows["reward"].any():  # nobody but the person judged it: it ends there
+                rows["reward"][-1], rows["terminated"][-1] = 1.0, True
             terminated = bool(rows["terminated"][-1])
             yield Episode(
                 observations=np.concatenate([rows["obs"], rows["next_obs"][-1:]]),

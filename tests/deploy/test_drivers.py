@@ -15,7 +15,7 @@ from deploy.arms.config import load_arm
 from deploy.arms.registry import make_arm
 from deploy.commands import arm as arm_command
 from hardware_configs import config_path
-from robot_rl.errors import ArmError, ConfigError
+from robot_rl.errors import ArmError, ArmFaultError, ConfigError
 
 
 class FrankyError(Exception):
@@ -88,7 +88,14 @@ def test_a_hand_that_fails_is_worded_as_well(franky: MagicMock, tmp_path: Path) 
     arm: Any = make_arm(load_arm(str(tmp_path / "hand.yaml")))
     arm.connect()
     arm.command(np.append(arm.read().q, 0.06))
-    franky.Gripper.return_value.move_async.assert_called_once_with(0.06, 0.1)
+    hand = franky.Gripper.return_value
+    hand.move_async.assert_called_once_with(0.06, 0.1)
+    hand.move_async.return_value.wait.return_value = False  # still on its way: a second motion would wait for it
+    arm.command(np.append(arm.read().q, 0.05))
+    hand.move_async.assert_called_once()
+    hand.move_async.return_value.wait.return_value = True
+    arm.command(np.append(arm.read().q, 0.05))
+    assert hand.move_async.call_args.args == (0.05, 0.1)
     franky.Gripper.return_value.move_async.side_effect = FrankyError("hand is stuck")
     with pytest.raises(ArmError, match="stopped the motion: hand is stuck"):
         arm.command(np.append(arm.read().q, 0.02))
@@ -108,10 +115,23 @@ def test_half_a_gripper_is_refused(half: str, tmp_path: Path) -> None:
 
 
 def test_franka_with_errors_is_not_driven(franky: MagicMock) -> None:
-    franky.Robot.return_value.has_errors = True
-    with pytest.raises(ArmError, match=r"reports errors.*arm check franka_fr3 --recover"):
-        make_arm(load_arm("franka_fr3")).connect()
-    franky.Robot.return_value.stop.assert_called_once()
+    robot = franky.Robot.return_value
+    robot.has_errors = True
+    with pytest.raises(ArmFaultError, match=r"reports errors.*arm check franka_fr3 --recover"):
+        arm_command.main(["check", "franka_fr3"])
+    robot.stop.assert_called_once()
+    robot.recover_from_errors.assert_not_called()
+
+
+def test_franka_recovers_when_somebody_asks_for_it(franky: MagicMock, capsys: pytest.CaptureFixture[str]) -> None:
+    robot = franky.Robot.return_value
+    robot.has_errors = True
+    arm_command.main(["check", "franka_fr3", "--recover", "--seconds", "0.05"])
+    robot.recover_from_errors.assert_called_once_with()
+    assert "fastest joint" in capsys.readouterr().out
+    robot.recover_from_errors.side_effect = FrankyError("user stop is pressed")
+    with pytest.raises(ArmError, match="does not recover: user stop is pressed"):
+        arm_command.main(["check", "franka_fr3", "--recover"])
 
 
 @pytest.fixture
@@ -236,7 +256,12 @@ def test_a_missing_package_names_the_extra(name: str, monkeypatch: pytest.Monkey
         ("[50, 50, 50, 50, 30, 20, 10]", "[50, 50]", r"mine\.yaml:\d+: options\.stiffness is \[50, 50\]"),
         ("home: [0.0, -0.7854", "home: [0.0, -1.75", r"mine\.yaml:\d+: home puts joint2 at -1\.75 rad, outside"),
         ("jerk: 5000, dh: [0, 0, 0.333]", "jerk: 5000", r"mine\.yaml:\d+: joint1 has no dh, others have"),
-        ("policy_timeout_s: 0.1", "policy_timeout_s: 0.01", r"mine\.yaml:\d+: policy_timeout_s is 0\.01, shorter"),
+        (
+            "policy_timeout_s: 0.1",
+            "policy_timeout_s: 0.03",
+            r"mine\.yaml:\d+: policy_timeout_s is 0\.03, shorter",
+        ),
+        ("rate_hz: 50", "rate_hz: 0", r"mine\.yaml:\d+: rate_hz is 0; it must be above 0"),
         ("rate_hz: 50", "rate_hz: 50\ncommand_rate_hz: 120", r"mine\.yaml:\d+: command_rate_hz is 120, not a multiple"),
     ],
 )
@@ -245,6 +270,12 @@ def test_wrong_options_name_line_and_key(tmp_path: Path, old: str, new: str, mes
     assert old in text
     (tmp_path / "mine.yaml").write_text(text.replace(old, new, 1))
     with pytest.raises(ConfigError, match=message):
+        load_arm(str(tmp_path / "mine.yaml"))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes("name: Größe".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"mine\.yaml is no UTF-8 text .* Save it as UTF-8"):
         load_arm(str(tmp_path / "mine.yaml"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.teleop.device import AXES, GRIP, TAKE, Reading
+from deploy.teleop.device import AXES, END, GRIP, SAVE, TAKE, Reading
 from deploy.teleop.drive import JOG_RAD_S, LEAD_RAD, drive_for
 from deploy.teleop.keyboard import Words
 from deploy.teleop.pilot import LINGER_S, HandPilot
@@ -104,6 +104,15 @@ class Hand:
 
 
 OBS, ASKED = np.zeros(3, np.float32), np.array([0.1] * 6 + [1.0], np.float32)
+
+
+def test_what_was_pressed_before_an_episode_is_not_obeyed_in_it() -> None:
+    hand = Hand()
+    pilot = HandPilot(hand, drive_for(TWIST), Words())
+    hand.words = [TAKE, GRIP, SAVE, END]
+    pilot.begin(np.zeros(3, np.float32), 0)
+    assert pilot.command(np.zeros(3, np.float32), np.zeros(7, np.float32)) is None
+    assert pilot.take_words() == [END]  # who wants to stop shall not have to say it twice
 
 
 def test_a_person_commands_while_they_move_and_a_moment_longer() -> None:

@@ -64,6 +64,22 @@ def test_kept_episodes_become_a_dataset_and_dropped_ones_leave_no_trace(tmp_path
     assert not recording.folder.exists()
 
 
+def test_a_success_that_only_a_person_saw_brings_the_reward_of_one(tmp_path: Path) -> None:
+    recording = Recording(tmp_path / "d", make_spec(), resume=False)
+    recording.add(steps(3))
+    recording.keep(0, Success.YES)
+    recording.add(steps(3, first=100))
+    recording.keep(1, Success.NO)
+    dense = steps(3, first=200)
+    dense["reward"] = -0.5
+    recording.add(dense)
+    recording.keep(2, Success.YES)
+    one, two, three = recording.finish(origin="made", notes=())
+    assert (one.rewards.tolist(), one.terminated, one.success) == ([0, 0, 1], True, True)
+    assert (two.rewards.tolist(), two.terminated, two.success) == ([0, 0, 0], False, False)
+    assert (three.rewards.tolist(), three.terminated, three.success) == ([-0.5] * 3, False, True)
+
+
 def test_an_interrupted_recording_goes_on_and_offers_the_open_episode(tmp_path: Path) -> None:
     first = Recording(tmp_path / "d", make_spec(), resume=False)
     first.add(steps(3))
