@@ -1,4 +1,4 @@
-"""`robot-rl replay FILE`: explain a recorded session, and play it back in MuJoCo."""
+"""`robot-rl replay FILE ...`: explain recorded sessions, and play them back in MuJoCo."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from robot_rl.data.session import DECISION, EPISODE, EXECUTED, OBSERVATION, POLI
 from robot_rl.envs import make_env
 from robot_rl.errors import ConfigError, DataError
 
-DESCRIPTION = """Say what happened in a session recorded by `robot-rl serve`: how many commands the safety
+DESCRIPTION = """Say what happened in sessions recorded by `robot-rl serve`: how many commands the safety
 supervisor changed, each clamp and stop with its numbers, how steady the ticks were. Sessions of simulated
 arms are also played back in MuJoCo: the executed commands, from the same seeds, must lead to the recorded
 observations.
@@ -37,13 +37,15 @@ FILM_WIDTH, FILM_HEIGHT = 320, 240
 class ReplayConfig:
     """Replay a session."""
 
-    session: tyro.conf.Positional[Path]  # .mcap file
+    sessions: tyro.conf.Positional[tuple[Path, ...]]  # .mcap files, one or more
     all: bool = False  # every change, not only the first thirty
     explain_only: bool = False  # do not play it back
     film: Path | None = None  # write the first episode as a picture film, .gif
-    json: bool = False  # one JSON object on standard output
+    json: bool = False  # one JSON object on standard output; of several sessions, a list in it
 
     def __post_init__(self) -> None:
+        if self.film is not None and len(self.sessions) > 1:
+            raise ConfigError(f"--film {self.film} is of one session; {len(self.sessions)} are given. Name one.")
         if self.film is not None and self.explain_only:
             raise ConfigError(f"--film {self.film} is made by playing the session back: leave out --explain-only.")
         if self.film is not None and self.film.suffix != ".gif":
@@ -53,14 +55,19 @@ class ReplayConfig:
 def main(argv: Sequence[str]) -> int:
     """Parse, read, explain, play back."""
     config = parse(ReplayConfig, argv, prog="robot-rl replay", description=DESCRIPTION)
-    session = open_session(config.session)
-    stretches = sorted(explain(session), key=lambda s: s.first)
-    facts = _facts(session)
-    played = None if config.explain_only else play_back(session, config.film)
+    if not config.sessions:
+        raise ConfigError("`replay` takes the .mcap files of one or more sessions; it got none.")
+    told: list[dict[str, Any]] = []
+    for session in [open_session(path) for path in config.sessions]:  # one that is none is refused before all work
+        stretches = sorted(explain(session), key=lambda s: s.first)
+        facts = _facts(session)
+        played = None if config.explain_only else play_back(session, config.film)
+        if config.json:
+            told.append({**facts, "changes": [str(s) for s in stretches], "playback": played})
+        else:
+            _print(make_console(), config, facts, stretches, played)
     if config.json:
-        print_json({**facts, "changes": [str(s) for s in stretches], "playback": played})
-        return 0
-    _print(make_console(), config, facts, stretches, played)
+        print_json(told[0] if len(told) == 1 else {"sessions": told})
     return 0
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import yaml
 
 from deploy.safety.decision import Reason, Verdict
 from robot_rl.data.session import DECISION, TIMING, Session
@@ -23,8 +25,13 @@ UNITS = {
     Reason.STALE: "s",
     Reason.OPERATOR_SILENT: "s",
 }
+Key = tuple[str, str, str]  # verdict, reason, where
 TOOL_PARTS = ("translation", "rotation")  # judged as norms of the action's parts, each number in [-1, 1]
-REACHED = (Reason.ACCELERATION, Reason.JERK)  # their "limit" is the speed that could be reached in a tick
+LIMITS = {  # what the "limit" of a finding is, where it is none to stay below
+    Reason.ACCELERATION: "could reach",  # the speed that is reached in a tick
+    Reason.JERK: "could reach",
+    Reason.WORKSPACE: "wall at",  # a joint command is changed in front of it, where braking has to begin
+}
 
 
 @dataclass
@@ -38,7 +45,7 @@ class Stretch:
         verdict: What became of the commands.
         reason: The rule.
         where: Joint, axis or signal.
-        asked: The value furthest from the limit; None where there is no number.
+        asked: The value furthest beyond the limit, or nearest to it; None where there is no number.
         limit: What it might have been then; None likewise.
     """
 
@@ -60,14 +67,15 @@ class Stretch:
             return f"{self.reason.value} ({self.where})"
         unit = "of the action's range" if self.where in TOOL_PARTS else UNITS.get(self.reason, "")
         most = "" if self.first == self.last else "up to "
-        word = "could reach" if self.reason in REACHED else "limit"
+        word = LIMITS.get(self.reason, "limit")
         numbers = f"{most}{self.asked:.4g} {unit}".rstrip() + f", {word} {self.limit:.4g}"
         return f"{self.where} asked {numbers} ({self.reason.value})"
 
 
 def explain(session: Session) -> Iterator[Stretch]:
     """Every change of a command in a session, consecutive ticks with one cause together, in order of their end."""
-    running: dict[tuple[str, str, str], Stretch] = {}
+    running: dict[Key, Stretch] = {}
+    floors = _low_walls(session)
     started: dict[int, float] = {}
     for topic, message in session.messages():
         tick = int(message["tick"])
@@ -81,16 +89,16 @@ def explain(session: Session) -> Iterator[Stretch]:
             for key in [k for k in running if k not in seen]:
                 yield running.pop(key)
             for key, finding in seen.items():
-                _extend(running, key, finding, tick)
+                _extend(running, key, finding, tick, floors)
     yield from running.values()
 
 
-def _key(message: dict[str, Any], finding: dict[str, Any]) -> tuple[str, str, str]:
+def _key(message: dict[str, Any], finding: dict[str, Any]) -> Key:
     return str(message["verdict"]), str(finding["reason"]), str(finding["where"])
 
 
 def _extend(
-    running: dict[tuple[str, str, str], Stretch], key: tuple[str, str, str], finding: dict[str, Any], tick: int
+    running: dict[Key, Stretch], key: Key, finding: dict[str, Any], tick: int, floors: Mapping[str, float]
 ) -> None:
     asked, limit = finding["asked"], finding["limit"]
     stretch = running.get(key)
@@ -98,13 +106,24 @@ def _extend(
         running[key] = Stretch(tick, tick, 0.0, Verdict(key[0]), Reason(key[1]), key[2], asked, limit)
         return
     stretch.last = tick
-    if (
-        asked is not None
-        and stretch.asked is not None
-        and _excess(asked, limit) > _excess(stretch.asked, stretch.limit)
-    ):
+    if asked is None or stretch.asked is None:
+        return
+    walls = floors if stretch.reason is Reason.WORKSPACE else {}
+    if _excess(asked, limit, walls.get(key[2])) > _excess(stretch.asked, stretch.limit, walls.get(key[2])):
         stretch.asked, stretch.limit = asked, limit
 
 
-def _excess(asked: float, limit: float | None) -> float:
-    return abs(asked - (limit or 0.0))
+def _excess(asked: float, limit: float | None, low_wall: float | None) -> float:
+    """How far beyond its limit a value is; below 0 for a tool that is still in front of a wall."""
+    if low_wall is None or limit is None:
+        return abs(asked - (limit or 0.0))
+    return limit - asked if limit == low_wall else asked - limit
+
+
+def _low_walls(session: Session) -> dict[str, float]:
+    """Low corner of the workspace box, m, by axis; empty where the session does not tell one."""
+    try:
+        arm = yaml.safe_load(session.info.get("arm") or "{}")
+        return dict(zip("xyz", arm["tool"]["workspace_low_m"], strict=True))
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):  # no such box, or an arm's file of another program
+        return {}

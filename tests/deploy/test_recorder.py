@@ -33,7 +33,7 @@ from robot_rl.data.dataset import load_dataset
 from robot_rl.data.formats.log import ReadOptions
 from robot_rl.data.formats.registry import open_log
 from robot_rl.data.session import ASKED, DECISION, EPISODE, EXECUTED, OBSERVATION, POLICY, TIMING, join, open_session
-from robot_rl.errors import DataError, RecorderError
+from robot_rl.errors import ConfigError, DataError, RecorderError
 from robot_rl.spec import Spec
 
 Bundle = tuple[Path, Contract]
@@ -325,6 +325,32 @@ def test_each_change_is_explained_with_its_numbers(tmp_path: Path, reach_spec: S
     assert str(stretch) == (
         "ticks 0 to 7 (0.00 s), limited: joint3 asked up to 2.9 rad/s, limit 2.1 (joint velocity limit)"
     )
+
+
+@pytest.mark.parametrize(("wall", "asked"), [("0.9", [0.85, 0.88, 0.8]), ("-0.9", [-0.85, -0.88, -0.8])])
+def test_of_commands_in_front_of_a_wall_the_nearest_is_told(
+    tmp_path: Path, reach_spec: Spec, bundle: Bundle, wall: str, asked: list[float]
+) -> None:
+    box = "tool: {workspace_low_m: [-0.9, -0.9, 0.0], workspace_high_m: [0.9, 0.9, 1.2]}"
+    with Recorder(tmp_path / "s.mcap", reach_spec, bundle[1], arm=box) as recorder:
+        recorder.begin(0, 0, seed=0)
+        for k, at in enumerate(asked):
+            found = (Finding(Reason.WORKSPACE, "y", at, float(wall)),)
+            still = np.zeros(reach_spec.action_dim)
+            held = Decision(still, Verdict.LIMITED, found)
+            recorder.tick(k, np.zeros(reach_spec.obs_dim, np.float32), still.astype(np.float32), held, TIMES + 2e7 * k)
+    (stretch,) = explain(open_session(tmp_path / "s.mcap"))
+    assert f"y asked up to {asked[1]} m, wall at {wall} (workspace box)" in str(stretch)
+
+
+def test_replay_tells_of_several_sessions(session: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(session), str(session), "--explain-only", "--json"]
+    assert replay.main(words) == 0
+    assert [told["ticks"] for told in json.loads(capsys.readouterr().out)["sessions"]] == [40, 40]
+    with pytest.raises(ConfigError, match="is of one session; 2 are given"):
+        replay.main([*words[:2], "--film", str(tmp_path / "film.gif")])
+    with pytest.raises(ConfigError, match="it got none"):
+        replay.main([])
 
 
 def test_replay_plays_the_same_observations_back(session: Path, capsys: pytest.CaptureFixture[str]) -> None:
