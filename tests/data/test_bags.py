@@ -128,6 +128,19 @@ def test_stamps_that_run_back_or_stand_are_said(tmp_path: Path) -> None:
     noted(log, r"5 of 500 messages repeat a stamp")
 
 
+def test_a_stamp_of_zero_makes_no_endless_grid(tmp_path: Path) -> None:
+    def forget(topic: str, message: Any) -> Any:
+        if topic == "/joint_states" and message.header.stamp.nanosec == 500_000_000:
+            message.header.stamp.__dict__["sec"] = 0
+        return message
+
+    exact = {"clock": "header", "offset_s": 0.0}
+    changes = {f"observation.joint_pos.{key}": value for key, value in exact.items()}
+    changes["action"] = {"targets": {"topic": "/joint_states", "field": "position", **exact}}
+    with pytest.raises(DataError, match=r"steps at 20 Hz; at most .* Is a stamp 0\? Take the recorder's times"):
+        read(tmp_path, write_bag(tmp_path / "bag", Arm(seconds=5), change=forget), **changes)
+
+
 def test_values_too_old_make_no_step(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", Arm(), silent=lambda t: 8.0 < t < 11.0)
     log = read(tmp_path, bag)

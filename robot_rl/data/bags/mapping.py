@@ -178,7 +178,7 @@ def _check(found: TopicMap, file: Path) -> None:
     for name, source in found.sources.items():
         if not (source.max_age_s or 0) > 0:
             raise ConfigError(f"{file}: {name}: max_age_s is {source.max_age_s}; it must be above 0.")
-        if source.low and len(source.low) != len(source.high):
+        if len(source.low) != len(source.high):
             raise ConfigError(f"{file}: {name}: {len(source.low)} values under low, {len(source.high)} under high.")
     if found.episodes.split == "marker" and not found.episodes.topic:
         raise ConfigError(f"{file}: episodes.split is 'marker', but episodes.topic names no topic.")

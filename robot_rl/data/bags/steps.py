@@ -19,6 +19,7 @@ from robot_rl.errors import DataError
 Floats = NDArray[np.float64]
 
 FINE = 4  # lag is measured on a grid so many times as fine as the steps
+MOST_STEPS = 20_000_000  # of a piece: more than four days at 50 Hz, and arrays of 160 MB
 _ROUNDING = 1e-6  # s
 
 
@@ -70,6 +71,11 @@ def _grid(
     start = max(span.start, *(float(c.times[0]) for c in entries))
     stop = min(span.stop, max(float(c.times[-1]) for c in entries))
     count = max(0, math.floor((stop - start) * mapping.rate_hz + _ROUNDING) + 1) if stop >= start else 0
+    if count > MOST_STEPS:
+        raise DataError(
+            f"{where}: stamps reach from {start:.0f} to {stop:.0f} s, {count:,} steps at {mapping.rate_hz:g} Hz; at most "
+            f"{MOST_STEPS:,} are made of one piece. Is a stamp 0? Take the recorder's times (clock: log), or correct it."
+        )
     grid = start + np.arange(count) / mapping.rate_hz
     good = np.ones(count, bool)
     values: dict[str, Floats] = {}

@@ -169,7 +169,7 @@ def _is_action(found: Surveyed) -> bool:
 
 
 def _round_rate(rate: float) -> float:
-    return float(round(rate)) if rate >= 1 else round(rate, 2)
+    return float(round(rate)) if rate >= 1 else float(f"{rate:.2g}")
 
 
 def _entries(found: list[Surveyed]) -> list[str]:
