@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from robot_rl.cli import main
 from robot_rl.data.dataset import Dataset, load_dataset, write_dataset
 from robot_rl.data.episode import Episode
+from robot_rl.data.pictures.cameras import CameraRef
 from robot_rl.envs import env_spec, make_env
 from tests.data.made import SPEC, make_episode
 
@@ -82,6 +83,17 @@ def test_unknown_success_and_final_observation_stay_unknown(tmp_path: Path) -> N
         (True, False, False),
     ]
     assert {e.success for e in back(export(dataset, "lerobot", tmp_path / "x"), tmp_path / "b")} == {None}
+
+
+@pytest.mark.parametrize("format_name", ["robomimic", "lerobot"])
+def test_what_is_left_out_is_said(format_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrist = CameraRef(name="wrist", shape=(2, 2, 3), fps=0.0, store="hdf5", file="x.hdf5", key="wrist")
+    episodes = [make_episode(0, 8), make_episode(1, 8, cameras=(wrist,))]
+    dataset = write_dataset(tmp_path / "made", SPEC, episodes, origin="made", notes=["clocks were mended", "lag"])
+    export(dataset, format_name, tmp_path / "out", "--json")
+    said = " ".join(json.loads(capsys.readouterr().out)["notes"])
+    assert "pictures are not copied" in said
+    assert f"what its import noted (2) is not written; `data info {dataset.path}` shows it" in said
 
 
 def test_action_bounds_that_are_none_are_taken_from_the_log(

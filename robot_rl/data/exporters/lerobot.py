@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from robot_rl.data.dataset import Dataset
 from robot_rl.data.episode import Episode
+from robot_rl.data.exporters.left_out import left_out
 from robot_rl.data.exporters.whole import whole
 from robot_rl.data.formats.arrow import pyarrow_parquet
 from robot_rl.errors import DataError
@@ -62,9 +63,7 @@ def export_lerobot(dataset: Dataset, out: Path, task: str, fps: float) -> list[s
         notes.append("success is not known of every episode: the column next.success is left out")
     if any(_off_the_grid(e, rate) for e in dataset):
         notes.append(f"times are written as multiples of 1 / {rate:g} s; those measured, with their gaps, are lost")
-    if any(e.cameras for e in dataset):
-        notes.append("pictures are not copied; the exported dataset holds the state alone")
-    return notes
+    return notes + left_out(dataset)
 
 
 def _off_the_grid(episode: Episode, rate: float) -> bool:

@@ -1,4 +1,4 @@
-"""A dataset as robomimic HDF5, readable by robomimic and, with nothing lost, by our own importer.
+"""A dataset as robomimic HDF5, readable by robomimic and, with no number lost, by our own importer.
 
 https://robomimic.github.io/docs/datasets/overview.html. Beside robomimic's own fields each demonstration keeps
 what that format has no place for (`success`, `terminated`, `final_observed`, `timestamps`), and `data` the spec.
@@ -14,6 +14,7 @@ import numpy as np
 
 from robot_rl.data.dataset import Dataset
 from robot_rl.data.episode import Episode
+from robot_rl.data.exporters.left_out import left_out
 from robot_rl.data.exporters.whole import whole
 from robot_rl.spec import Entry, Spec
 
@@ -34,7 +35,7 @@ def export_robomimic(dataset: Dataset, out: Path) -> list[str]:
         data.attrs["robot_rl"] = json.dumps({"spec": spec.to_dict(), "origin": dataset.origin})
         for number, episode in enumerate(dataset):
             _write(data.create_group(f"demo_{number}"), episode, spec)
-    notes: list[str] = []
+    notes = left_out(dataset)
     if not ((spec.action_low >= -1).all() and (spec.action_high <= 1).all()):
         notes.append("actions keep the robot's units; robomimic's learners expect them in [-1, 1]")
     return notes
