@@ -73,8 +73,9 @@ def _grid(
     count = max(0, math.floor((stop - start) * mapping.rate_hz + _ROUNDING) + 1) if stop >= start else 0
     if count > MOST_STEPS:
         raise DataError(
-            f"{where}: stamps reach from {start:.0f} to {stop:.0f} s, {count:,} steps at {mapping.rate_hz:g} Hz; at most "
-            f"{MOST_STEPS:,} are made of one piece. Is a stamp 0? Take the recorder's times (clock: log), or correct it."
+            f"{where}: stamps reach from {start:.0f} to {stop:.0f} s, {count:,} steps at {mapping.rate_hz:g} Hz; at "
+            f"most {MOST_STEPS:,} are made of one piece. Is a stamp 0? Take the recorder's times (clock: log), or "
+            f"correct it."
         )
     grid = start + np.arange(count) / mapping.rate_hz
     good = np.ones(count, bool)
