@@ -26,7 +26,7 @@ from robot_rl.envs import Env, env_spec, make_env
 from robot_rl.errors import CheckpointError, ConfigError, DataError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.interrupt import interrupt_sets
-from robot_rl.resume import require_as_begun, require_pretrained, require_same_logs
+from robot_rl.resume import require_as_begun, require_not_beyond, require_pretrained, require_same_logs
 from robot_rl.run import RunLog, require_intervals
 from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented
 
@@ -90,7 +90,8 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
         DataError: If the dataset cannot be learned from.
         DivergedError: If a loss is not finite any more.
         KeyboardInterrupt: After Ctrl-C, once the state is saved.
-        CheckpointError: If `out` already holds a run and `resume` is off, or holds none and it is on.
+        CheckpointError: If `out` already holds a run and `resume` is off, or holds none, or one of more updates, and
+            it is on.
     """
     config = replace(config, data=config.data.absolute())  # so that `export` finds it from anywhere
     if config.world_model is not None:
@@ -161,6 +162,7 @@ def _start(
         agent, state = load_agent(config.out, device=device)
         require_pretrained(config.out, state)
         require_as_begun(config.out, config, BEGUN_WITH)
+        require_not_beyond(config.out, agent.updates, config.steps)
         dataset.spec.require_match(agent.spec, str(dataset.path), str(config.out), "Resume with the same --data.")
         require_same_logs(config.out, config.data, observation_stats(training), agent.stats)
         restore_generator(sampler, state["sampler"])

@@ -97,6 +97,19 @@ def require_online(run: Path, state: Mapping[str, Any]) -> None:
         )
 
 
+def require_not_beyond(run: Path, done: int, steps: int) -> None:
+    """Refuse to go on with a run to fewer updates than it has had; as many are fine, and nothing is left to do.
+
+    Raises:
+        CheckpointError: Naming both.
+    """
+    if done > steps:
+        raise CheckpointError(
+            f"{run} has had {done:,} updates, and --steps is {steps:,}: there is nothing to go on with. --steps counts "
+            f"from the run's beginning; give more than {done:,}."
+        )
+
+
 def _shown(value: Any) -> str:
     return "not given" if value is None or value == "" else str(value)
 

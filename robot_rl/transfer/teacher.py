@@ -39,7 +39,7 @@ from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.latent.model import LatentModel, LatentModelConfig, Metrics
 from robot_rl.nets.actor import Scaler
-from robot_rl.resume import require_as_begun
+from robot_rl.resume import require_as_begun, require_not_beyond
 from robot_rl.run import RunLog, read_metrics, require_intervals
 from robot_rl.spec import Spec
 from robot_rl.transfer.guide import SourceSteps
@@ -84,7 +84,8 @@ def train_teacher(config: TeacherConfig, *, quiet: bool = False) -> dict[str, fl
 
     Raises:
         ConfigError: If there are too few sources.
-        CheckpointError: If `out` already holds a run and `resume` is off, or holds none and it is on.
+        CheckpointError: If `out` already holds a run and `resume` is off, or holds none, or one of more updates, and
+            it is on.
         DivergedError: If the loss is not finite any more.
         KeyboardInterrupt: After Ctrl-C, once the state is saved.
         SpecMismatch: If the sources' observations or actions differ.
@@ -230,6 +231,8 @@ class _Training:
     def _take_up(self) -> None:
         require_as_begun(self.config.out, self.config, ("model", "seed", "holdout"))
         folder = resolve(self.config.out)
+        self.updates = int(read_json(folder / CONFIG)["updates"])
+        require_not_beyond(self.config.out, self.updates, self.config.steps)
         teacher = load_teacher(folder, device=str(self._contexts.device))
         if teacher.sources != self.names or not teacher.stats.agrees(self.stats):
             raise CheckpointError(
@@ -243,7 +246,6 @@ class _Training:
             _, index, slot = key.split(".")
             slots.setdefault(int(index), {})[slot] = value
         self._optimiser.load_state_dict({"state": slots, "param_groups": self._optimiser.state_dict()["param_groups"]})
-        self.updates = int(read_json(folder / CONFIG)["updates"])
 
 
 def _common_spec(datasets: Sequence[Dataset], paths: Sequence[Path]) -> Spec:

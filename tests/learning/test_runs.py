@@ -155,6 +155,15 @@ def test_going_on_with_other_options_is_refused_and_the_run_stays_as_it_was(data
     assert load_policy(out).step == 4
 
 
+def test_a_run_is_not_resumed_to_fewer_updates_than_it_has_had(dataset: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    pretrain(config("bc", dataset, out, 4), quiet=True)
+    before = (out / "config.yaml").read_text()
+    with pytest.raises(CheckpointError, match=r"has had 4 updates, and --steps is 2: .* give more than 4"):
+        pretrain(config("bc", dataset, out, 2, resume=True), quiet=True)
+    assert (out / "config.yaml").read_text() == before
+
+
 def test_going_on_with_other_logs_is_refused(dataset: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "run"
     pretrain(config("bc", dataset, out, 2), quiet=True)

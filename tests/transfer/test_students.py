@@ -305,6 +305,8 @@ def test_a_teacher_resumed_equals_one_trained_at_once(sources, teacher, tmp_path
     assert all(torch.equal(one[name], two[name]) for name in one)
     figures = train_teacher(teach(sources, tmp_path / "run", resume=True), quiet=True)  # at its end already
     assert {"held_out/observation", "model/observation", "held_out/reward", "model/reward"} <= figures.keys()
+    with pytest.raises(CheckpointError, match=r"has had 6 updates, and --steps is 3"):
+        train_teacher(teach(sources, tmp_path / "run", steps=3, resume=True), quiet=True)
     other = teach(sources, tmp_path / "run", resume=True, holdout=0.5)
     with pytest.raises(CheckpointError, match=r"--holdout is 0\.5 here"):
         train_teacher(other, quiet=True)
