@@ -11,7 +11,7 @@ import torch
 import tyro
 from rich.console import Console
 
-from robot_rl.checkpoint import TrainedPolicy, load_policy
+from robot_rl.checkpoint import TRAIN_CONFIG, TrainedPolicy, load_policy, read_json, resolve
 from robot_rl.config import parse
 from robot_rl.console import key_value_table, make_console, print_json, progress_bar
 from robot_rl.device import DeviceName, pick_device
@@ -20,6 +20,8 @@ from robot_rl.evaluate import Evaluation, act_with, open_env, rollout
 
 DESCRIPTION = """Roll the policy of a run out in its environment and report return and success with 95 %
 intervals. The i-th episode is reset with seed + i, so two runs with one seed see the same episodes."""
+
+FIRST, AFTER_TRAINING = 1_000_000, 1_600_000  # see `first_seed`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class EvaluateConfig:
     env: str = ""  # Gymnasium id; default the one its data came from
     episodes: int = 20  # how many episodes
     episode_steps: int | None = None  # time limit in steps; default the environment's
-    seed: int = 1_000_000  # of the first episode
+    seed: int | None = None  # of the first episode; default 1,000,000, or 1,600,000 where the run trained in those
     device: DeviceName = "cpu"  # where the policy runs
     json: bool = False  # one JSON object on standard output
 
@@ -66,11 +68,20 @@ def run(config: EvaluateConfig) -> tuple[TrainedPolicy, Evaluation]:
             env,
             act_with(policy.module, device),
             episodes=config.episodes,
-            seed=config.seed,
+            seed=first_seed(config.run) if config.seed is None else config.seed,
             on_episode=lambda: bar.advance(task),
         )
     env.close()
     return policy, found
+
+
+def first_seed(run: Path) -> int:
+    """Of episodes that `run` was not trained in. With seed s, `finetune --in-turns` begins at s million.
+
+    Its own evaluations begin half a million later; these later still.
+    """
+    train = read_json(resolve(run) / TRAIN_CONFIG)
+    return AFTER_TRAINING if train.get("in_turns") and train.get("seed") == 1 else FIRST
 
 
 def print_evaluation(console: Console, config: EvaluateConfig, policy: TrainedPolicy, found: Evaluation) -> None:
@@ -78,7 +89,7 @@ def print_evaluation(console: Console, config: EvaluateConfig, policy: TrainedPo
     low, high = found.return_interval
     rows = {
         "policy": f"{policy.algorithm}, {policy.step:,} updates",
-        "episodes": f"{config.episodes}, seeds from {config.seed}",
+        "episodes": f"{config.episodes}, seeds from {found.seed}",
         "return": f"{found.mean_return:.2f}  (95 % interval {low:.2f} to {high:.2f})",
         "length": f"{sum(found.lengths) / len(found.lengths):.0f} steps",
     }
@@ -95,7 +106,7 @@ def _as_json(config: EvaluateConfig, policy: TrainedPolicy, found: Evaluation) -
         "algorithm": policy.algorithm,
         "updates": policy.step,
         "episodes": config.episodes,
-        "seed": config.seed,
+        "seed": found.seed,
         "return": {"mean": found.mean_return, "interval_95": found.return_interval},
         "success": {"rate": found.success_rate, "interval_95": found.success_interval},
         "returns": found.returns,

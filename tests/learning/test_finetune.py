@@ -1,5 +1,6 @@
 """Fine-tuning in turns: reproducible, resumable, and on the schedule that was asked for."""
 
+import json
 import shutil
 import signal
 from dataclasses import replace
@@ -18,6 +19,7 @@ from robot_rl.algorithms.registry import AgentConfig, build_agent
 from robot_rl.algorithms.sac import SACConfig
 from robot_rl.algorithms.td3_bc import TD3BCConfig
 from robot_rl.checkpoint import load_agent, load_policy
+from robot_rl.cli import main
 from robot_rl.collect import Collector
 from robot_rl.data.dataset import Dataset, write_dataset
 from robot_rl.data.episode import Episode
@@ -478,3 +480,26 @@ def test_rows_enter_a_replay_as_episodes_do() -> None:
     draws = [r.sample(64, torch.Generator().manual_seed(0)) for r in (one, two)]
     assert all(torch.equal(a, b) for a, b in zip(*draws, strict=True))
     assert [e.terminated for e in two.episodes()] == [True]
+
+
+@pytest.mark.parametrize(("seed", "first"), [(0, 1_000_000), (1, 1_600_000)])
+def test_evaluation_is_not_in_the_episodes_of_the_training(
+    seed: int, first: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["finetune", "sac", "--in-turns", "--env", ENV, "--episode-steps", "5", "--seed", str(seed)]
+    words += [
+        "--steps",
+        "10",
+        "--warmup",
+        "5",
+        "--eval-episodes",
+        "1",
+        "--agent.batch-size",
+        "4",
+        "--agent.hidden",
+        "8",
+    ]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), "--episodes", "1", "--episode-steps", "5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seed"] == first
