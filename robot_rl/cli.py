@@ -97,9 +97,10 @@ def _of_the_system(error: Exception) -> str:
         return ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error}. Free disk space; a run that was cut goes on with --resume."
-    if error.filename is not None and error.errno in MENDABLE:
-        return f"{type(error).__name__}: {os.fsdecode(error.filename)}: {error.strerror}."
-    return ""
+    if error.errno not in MENDABLE:
+        return ""
+    what = error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return f"{type(error).__name__}: {what}."  # HDF5 names the file in its words
 
 
 def _left_unread() -> bool:

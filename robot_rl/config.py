@@ -73,7 +73,7 @@ def load_yaml(file: Path) -> dict[str, Any]:
         raw = yaml.safe_load(file.read_text())
     except OSError as error:
         raise ConfigError(f"Cannot read config {file}: {error.strerror}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not valid YAML: {error}") from error
     if raw is None:
         return {}

@@ -55,6 +55,12 @@ def test_a_wrong_file_is_refused_in_words(text: str, words: str, tmp_path: Path)
     assert str(file) in str(caught.value)
 
 
+def test_a_file_that_is_no_text_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"c\.yaml is not valid YAML"):
+        load_yaml(tmp_path / "c.yaml")
+
+
 def test_a_missing_required_key_is_named() -> None:
     with pytest.raises(ConfigError, match="key 'data' is missing"):
         from_mapping(Outer, {}, "x.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -78,6 +79,17 @@ def test_a_file_that_cannot_be_used_is_no_fault_of_ours(
     (tmp_path / "[dim]").mkdir()
     assert main(["evaluate"]) == 2
     assert "Is a directory" in capsys.readouterr().err
+
+
+def test_a_file_that_may_not_be_read_is_no_fault_of_ours_in_a_librarys_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read(_words: list[str]) -> int:
+        raise PermissionError(errno.EACCES, "Unable to open file (name = 'lift.hdf5')")  # as h5py says it
+
+    monkeypatch.setattr(cli, "_dispatch", read)
+    assert main(["data"]) == 2
+    assert capsys.readouterr().err == "PermissionError: Unable to open file (name = 'lift.hdf5').\n"
 
 
 def test_every_verb_and_bench_says_what_it_is_for() -> None:
