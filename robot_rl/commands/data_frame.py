@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import imageio.v3 as iio
+import numpy as np
 import tyro
+from numpy.typing import NDArray
 
 from robot_rl.config import nearest, parse
 from robot_rl.console import make_console, print_json
@@ -34,9 +36,9 @@ class FrameConfig:
 def frame(argv: Sequence[str]) -> int:
     """`robot-rl data frame DIR --episode N --step M --out FILE.png`."""
     config = parse(FrameConfig, argv, prog="robot-rl data frame", description=FRAME_HELP)
-    ref = find_camera(load_dataset(config.dataset), config.episode, config.step, config.camera)
+    ref, times = find_camera(load_dataset(config.dataset), config.episode, config.step, config.camera)
     with Frames() as frames:
-        picture = frames.frame(ref, config.step)
+        picture = frames.frame(ref, config.step, times)
     try:
         iio.imwrite(config.out, picture if picture.shape[-1] > 1 else picture[..., 0], extension=".png")
     except (OSError, ValueError, TypeError) as error:
@@ -50,8 +52,8 @@ def frame(argv: Sequence[str]) -> int:
     return 0
 
 
-def find_camera(dataset: Dataset, episode: int, step: int, camera: str) -> CameraRef:
-    """The camera asked for.
+def find_camera(dataset: Dataset, episode: int, step: int, camera: str) -> tuple[CameraRef, NDArray[np.float64] | None]:
+    """The camera asked for, and its episode's times.
 
     Raises:
         DataError: If there is no such episode, step or camera.
@@ -71,4 +73,4 @@ def find_camera(dataset: Dataset, episode: int, step: int, camera: str) -> Camer
     name = camera or next(iter(refs))
     if name not in refs:
         raise DataError(f"{dataset.path}: no camera '{name}' in episode {episode}.{nearest(name, refs)}")
-    return refs[name]
+    return refs[name], found.timestamps

@@ -63,6 +63,21 @@ def test_frames_of_a_video_are_those_of_the_step(videos_v30: Path, tmp_path: Pat
     assert (ref.shape, ref.fps, ref.store) == ((48, 64, 3), float(FPS), "video")
 
 
+def test_a_row_has_the_picture_of_its_time_where_rows_are_missing(tmp_path: Path) -> None:
+    def skip(episodes: dict[str, Any]) -> None:
+        columns: dict[Any, Any] = episodes
+        columns[2]["timestamp"] = columns[2]["timestamp"] + 3 / FPS * (np.arange(LENGTHS[2]) >= 5)
+
+    root = v21(tmp_path / "d", skip, lambda a: a["features"].update(cam=VIDEO))
+    video(root / "videos/chunk-000/cam/episode_000002.mp4", [shade(0, 2 * t) for t in range(LENGTHS[2] + 3)])
+    imported(root, tmp_path / "out")
+    out = tmp_path / "x.png"
+    for step, picture in ((4, 4), (5, 8), (14, 17)):
+        asked = ["--episode", "2", "--step", str(step), "--out", str(out)]
+        assert main(["data", "frame", str(tmp_path / "out"), *asked]) == 0
+        assert abs(float(iio.imread(out).mean()) - shade(0, 2 * picture)) < 3, step
+
+
 def test_a_video_shorter_than_the_episode_says_so(videos_v30: Path, tmp_path: Path) -> None:
     video(videos_v30 / "videos/cam/chunk-000/file-001.mp4", [100] * 5)
     dataset = imported(videos_v30, tmp_path / "out")

@@ -24,8 +24,8 @@ Frame = NDArray[Any]  # (H, W, C), uint8; depth pictures keep their type
 class FrameSource(Protocol):
     """Pictures of one file."""
 
-    def frame(self, ref: CameraRef, step: int) -> Frame:
-        """The picture of control step `step`.
+    def frame(self, ref: CameraRef, step: int, time: float | None) -> Frame:
+        """The picture of control step `step`, which was at `time`, s (None: at an even rate).
 
         Raises:
             DataError: If there is none, or it is damaged.
@@ -46,23 +46,32 @@ class Frames:
     """
 
     def __init__(self, cached: int = 64, open_files: int = 4) -> None:
-        self._cache: OrderedDict[tuple[str, str, float, int], Frame] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str, float, int, float | None], Frame] = OrderedDict()
         self._sources: OrderedDict[tuple[str, str], FrameSource] = OrderedDict()
         self._cached, self._open_files = cached, open_files
 
-    def frame(self, ref: CameraRef, step: int) -> Frame:
+    def frame(self, ref: CameraRef, step: int, times: NDArray[np.float64] | None = None) -> Frame:
         """The picture of control step `step`, (H, W, C).
+
+        Args:
+            ref: Camera of an episode.
+            step: Counted from 0.
+            times: The episode's `timestamps`: a video's picture is the one of the step's time, without them the one
+                at an even rate. Pictures that stand beside their rows need none.
 
         Raises:
             DataError: If the file is gone, damaged, or has no picture of that step.
         """
         if step < 0:
             raise DataError(f"Step {step} of camera '{ref.name}': steps count from 0.")
-        key = (ref.file, ref.key, ref.start, ref.first_step + step)
+        if times is not None and step >= len(times):
+            raise DataError(f"Step {step} of camera '{ref.name}': the episode's times end with step {len(times) - 1}.")
+        time = None if times is None else float(times[step])
+        key = (ref.file, ref.key, ref.start, ref.first_step + step, time)
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        frame = self._source(ref).frame(ref, ref.first_step + step)
+        frame = self._source(ref).frame(ref, ref.first_step + step, time)
         frame.setflags(write=False)
         self._cache[key] = frame
         while len(self._cache) > self._cached:
@@ -119,7 +128,7 @@ class _Parquet:
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         self._group: tuple[int, str, list[Any]] | None = None
 
-    def frame(self, ref: CameraRef, step: int) -> Frame:
+    def frame(self, ref: CameraRef, step: int, time: float | None) -> Frame:
         row = int(ref.start) + step
         where = f"{ref.file}: '{ref.key}' in row {row}"
         if not 0 <= row < self._starts[-1]:
@@ -160,7 +169,7 @@ class _Hdf5:
         except OSError as error:
             raise DataError(f"{ref.file} cannot be read as HDF5 ({error}). Copy the log again.") from error
 
-    def frame(self, ref: CameraRef, step: int) -> Frame:
+    def frame(self, ref: CameraRef, step: int, time: float | None) -> Frame:
         array = self._file.get(ref.key)
         row = int(ref.start) + step
         if not isinstance(array, h5py.Dataset) or not 0 <= row < len(array):
@@ -183,7 +192,7 @@ class _TFRecord:
         self._record_at = record_at
         self._last: tuple[int, dict[str, Any]] | None = None
 
-    def frame(self, ref: CameraRef, step: int) -> Frame:
+    def frame(self, ref: CameraRef, step: int, time: float | None) -> Frame:
         from robot_rl.data.formats.rlds.tf_example import parse_example  # noqa: PLC0415
 
         at = int(ref.start)

@@ -43,7 +43,7 @@ class Video:
         self._now: Any = None  # the frame decoded last
         self._next: Any = None  # the one after it
 
-    def frame(self, ref: CameraRef, step: int) -> NDArray[np.uint8]:
+    def frame(self, ref: CameraRef, step: int, time: float | None) -> NDArray[np.uint8]:
         """The picture nearest to the step's time, (H, W, 3).
 
         Raises:
@@ -51,7 +51,7 @@ class Video:
         """
         if ref.fps <= 0:
             raise DataError(f"Camera '{ref.name}' has no frame rate, so the time of step {step} is unknown.")
-        time = ref.start + step / ref.fps
+        time = ref.start + (step / ref.fps if time is None else time)
         try:
             found = self._nearest(time)
         except (self._error, ValueError, StopIteration, OSError) as error:
