@@ -79,8 +79,12 @@ class ActorConfig:
     quiet: bool = False  # print nothing but errors
 
     def __post_init__(self) -> None:
-        if self.max_policy_age < 0:
+        if not self.max_policy_age >= 0:
             raise ConfigError(f"--max-policy-age is {self.max_policy_age:g} s; it must be 0 (never) or more.")
+        if not 0 <= self.sync_ms < math.inf:
+            raise ConfigError(f"--sync-ms is {self.sync_ms:g} ms; it must be 0 (each transition) or more, and finite.")
+        if self.spool_mib < 1:
+            raise ConfigError(f"--spool-mib is {self.spool_mib} MiB; it must be 1 or more.")
         if self.arm and self.untrained:
             raise ConfigError(f"--untrained is for simulators: arm {self.arm} would be driven at random. Leave it out.")
         require_arm(self.socket, self.arm)

@@ -55,8 +55,8 @@ Exit status 0, or 2 when the supervisor latched a stop.
 
 PICTURES = (".png", ".svg", ".pdf", ".jpg")  # what matplotlib writes anywhere
 OF_ARMS = (
-    "env", "duration", "episodes", "episode_steps", "replan_every", "free_run", "record", "no_record", "wait_for_arm",
-    "socket", "realtime", "core", "plot",
+    "env", "duration", "episodes", "episode_steps", "seed", "replan_every", "free_run", "record", "no_record",
+    "wait_for_arm", "socket", "realtime", "core", "plot",
 )  # fmt: skip
 
 

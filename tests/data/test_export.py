@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 from robot_rl.cli import main
 from robot_rl.data.dataset import Dataset, load_dataset, write_dataset
 from robot_rl.data.episode import Episode
+from robot_rl.data.exporters.lerobot import export_lerobot
 from robot_rl.data.pictures.cameras import CameraRef
 from robot_rl.envs import env_spec, make_env
+from robot_rl.errors import DataError
 from tests.data.made import SPEC, make_episode
 
 FORMATS = ("robomimic", "minari", "lerobot")
@@ -94,6 +96,11 @@ def test_what_is_left_out_is_said(format_name: str, tmp_path: Path, capsys: pyte
     said = " ".join(json.loads(capsys.readouterr().out)["notes"])
     assert "pictures are not copied" in said
     assert f"what its import noted (2) is not written; `data info {dataset.path}` shows it" in said
+
+
+def test_a_rate_that_is_none_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"--fps is nan Hz; it must be above 0, and finite"):
+        export_lerobot(dataset, tmp_path / "out", "reach", math.nan)
 
 
 def test_action_bounds_that_are_none_are_taken_from_the_log(

@@ -1,6 +1,7 @@
 """Learning over the bridge with real processes: nothing lost, and the weights that act are those that were trained."""
 
 import json
+import math
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import yaml
 
 from deploy.bridge.spool import SpoolOptions, open_spools
 from deploy.bundle.policy import Policy
+from deploy.commands.actor import ActorConfig
 from deploy.commands.finetune import FinetuneCommand, _Crew, defaults_of_start, serve_actors
 from deploy.online.actor import act
 from deploy.online.lead import Lead
@@ -358,3 +360,17 @@ def test_what_was_pretrained_by_another_reward_goes_on_with_it(tmp_path: Path) -
     file = resolve(tmp_path / "run") / TRAIN_CONFIG
     file.write_text(json.dumps(json.loads(file.read_text()) | {"reward": "goal"}))
     assert defaults_of_start(["td3-bc", "--start", str(tmp_path / "run")]) == {"agent": agent, "reward": "goal"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"max_policy_age": math.nan}, "--max-policy-age is nan s"),
+        ({"sync_ms": math.nan}, "--sync-ms is nan ms"),
+        ({"sync_ms": -1.0}, "--sync-ms is -1 ms"),
+        ({"spool_mib": 0}, "--spool-mib is 0 MiB"),
+    ],
+)
+def test_an_actor_refuses_times_and_sizes_that_are_none(wrong: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ActorConfig(env="Pendulum-v1", spool=tmp_path, **wrong)

@@ -8,6 +8,7 @@ info.json, the true end of an episode in the column `next.terminated`.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,10 @@ def export_lerobot(dataset: Dataset, out: Path, task: str, fps: float) -> list[s
         fps: Rate where the dataset does not know its own, Hz; 0 for none.
 
     Raises:
-        DataError: If `out` exists, the rate is unknown, or pyarrow is missing.
+        DataError: If `out` exists, the rate is unknown or none, or pyarrow is missing.
     """
+    if fps and not 0 < fps < math.inf:
+        raise DataError(f"--fps is {fps:g} Hz; it must be above 0, and finite.")
     rate = dataset.spec.rate_hz or fps
     if rate <= 0:
         raise DataError(f"{dataset.path} does not know its rate, which LeRobot needs. Give it with --fps.")

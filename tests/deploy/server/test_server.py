@@ -272,6 +272,7 @@ def test_the_command_refuses_what_does_not_go_together(bundle: Bundle, capsys: p
         serve_command.main([str(bundle[0]), "--arm", "virtual", "--key", "x"])
     for words, said in (
         (["--listen", "tcp://127.0.0.1:5760", "--duration", "5"], "--duration is for --arm"),
+        (["--listen", "tcp://127.0.0.1:5760", "--seed", "5"], "--seed is for --arm"),
         (["--arm", "virtual", "--duration", "inf"], "--duration is inf s; it must be above 0, and finite"),
         (["--arm", "virtual", "--core", "-1"], "--core is -1; this process may run on"),
         (["--arm", "virtual", "--plot", "timing.txt"], r"--plot is timing\.txt; name a file that ends in \.png"),
