@@ -63,12 +63,13 @@ def write_bag(
     arm: Arm,
     *,
     storage: str = "sqlite3",
+    packed: bool = False,
     silent: Callable[[float], bool] = lambda t: False,
     marks: Iterable[tuple[float, bool]] = (),
     change: Callable[[str, Any], Any] = lambda topic, message: message,
 ) -> Path:
     """A rosbag2 folder with /joint_states, /command and, where there are `marks`, /episode."""
-    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
 
     store = get_typestore(Stores.ROS2_HUMBLE)
@@ -87,7 +88,10 @@ def write_bag(
         messages.append((nanos(time), "/command", array, types[array](layout=layout, data=command)))
     messages += [(nanos(t), "/episode", flag, types[flag](data=on)) for t, on in marks]
     messages = [m for m in messages if not silent((m[0] - START_NS) * 1e-9)]
-    with Writer(path, version=9, storage_plugin=plugin) as writer:
+    writer = Writer(path, version=9, storage_plugin=plugin)
+    if packed:
+        writer.set_compression(CompressionMode.FILE, CompressionFormat.ZSTD)
+    with writer:
         connections: dict[str, Any] = {}
         for log, topic, kind, message in sorted(messages, key=lambda m: m[0]):
             if topic not in connections:

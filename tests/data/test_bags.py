@@ -1,5 +1,6 @@
 """ROS bags and foreign MCAP files: clocks, lag, resampling and cuts against what the bags were made with."""
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -263,6 +264,28 @@ def test_damaged_bags_are_refused_in_words(tmp_path: Path) -> None:
     (bag / "bag.db3").unlink()
     with pytest.raises(DataError, match=r"files are missing"):
         read_bag(bag, ReadOptions(topics=topics))
+
+
+@pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
+def test_bags_spoilt_anywhere_are_refused_in_words_or_read(storage: str, tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "bag", Arm(seconds=2.0), storage=storage)
+    topics = write_mapping(tmp_path / "topics.yaml")
+    file = next(f for f in bag.iterdir() if f.suffix in (".db3", ".mcap"))
+    data = file.read_bytes()
+    for at in range(0, len(data), len(data) // 40):  # a page that never reached the disk
+        file.write_bytes(data[:at] + bytes(200) + data[at + 200 :])
+        with contextlib.suppress(RobotRLError):
+            read_bag(bag, ReadOptions(topics=topics))
+
+
+def test_a_bag_packed_as_a_whole_and_spoilt_is_refused_in_words(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "bag", Arm(seconds=2.0), packed=True)
+    assert open_recording(bag).topics["/command"].count == 40
+    file = next(bag.glob("*.zstd"))
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2].ljust(len(data), b"\0"))
+    with pytest.raises(DataError, match=r"is a damaged ROS bag \(ZstdError"):
+        open_recording(bag)
 
 
 def test_metadata_that_counts_otherwise_is_said(tmp_path: Path) -> None:

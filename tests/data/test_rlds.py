@@ -78,6 +78,16 @@ def test_splits_and_single_files(tmp_path: Path) -> None:
         read(folder, filter="test")
 
 
+def test_a_single_file_of_another_split_is_refused(tmp_path: Path) -> None:
+    file = rlds(tmp_path / "made", TWO) / "made-val.tfrecord-00000-of-00001"
+    assert len(read(file, filter="val")[0]) == 1
+    with pytest.raises(DataError, match=r"is of the split 'val', not of 'train'. Give the folder"):
+        read(file, filter="train")
+    other = file.rename(tmp_path / "made" / "some.tfrecord")
+    with pytest.raises(DataError, match=r"is of no split that its name tells, not of 'train'"):
+        read(other, filter="train")
+
+
 def test_a_last_step_of_zeros_in_every_episode_is_the_final_observation(tmp_path: Path) -> None:
     folder = rlds(tmp_path / "a", {"train": [episode(1, 5, placeholder=True), episode(2, 4, placeholder=True)]})
     episodes, notes, _ = read(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,20 @@ from typing import Any
 from robot_rl.data.bags.decode import CannotDecode, require_library, ros_decoder
 from robot_rl.data.bags.recording import Logged, Topic, require_topics
 from robot_rl.errors import DataError
+
+# what rosbags and lz4 raise on damage that they do not look for
+_DAMAGE = (
+    OSError,
+    EOFError,
+    AssertionError,
+    LookupError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+)
 
 
 class RosRecording:
@@ -67,9 +82,11 @@ class RosRecording:
 
     @contextmanager
     def _opened(self) -> Generator[Any]:
-        from rosbags.highlevel import AnyReader, AnyReaderError  # noqa: PLC0415 - an extra
+        import apsw  # noqa: PLC0415 - an extra, as all of these
+        from rosbags.highlevel import AnyReader, AnyReaderError  # noqa: PLC0415
         from rosbags.rosbag1 import ReaderError as Reader1Error  # noqa: PLC0415
         from rosbags.rosbag2 import ReaderError as Reader2Error  # noqa: PLC0415
+        from rosbags.rosbag2.reader import zstd  # noqa: PLC0415 - Python's own or its backport
         from rosbags.typesys import Stores, get_typestore  # noqa: PLC0415
 
         try:
@@ -82,7 +99,7 @@ class RosRecording:
             raise DataError(
                 f"{self.path} cannot be read as a ROS bag ({error}). Copy it again, or repair it."
             ) from error
-        except (OSError, EOFError, AssertionError, KeyError, TypeError, ValueError) as error:
+        except (*_DAMAGE, apsw.Error, zstd.ZstdError) as error:
             raise DataError(f"{self.path} is a damaged ROS bag ({error!r}). Copy it again, or repair it.") from error
 
 

@@ -36,6 +36,10 @@ def find_shards(path: Path, split: str, seen: Contradictions) -> list[Shard]:
         DataError: If there are none, they are of another format, or the split is unknown.
     """
     if path.is_file():
+        named = _SHARD.fullmatch(path.name)
+        if split and (named is None or named["split"] != split):
+            own = f"of the split '{named['split']}'" if named else "of no split that its name tells"
+            raise DataError(f"{path} is {own}, not of '{split}'. Give the folder, or leave --filter out.")
         return [Shard(path, "", None)]
     info = read_json(path / "dataset_info.json") if (path / "dataset_info.json").is_file() else {}
     kind = str(info.get("fileFormat") or "tfrecord").lower()
