@@ -56,11 +56,17 @@ def parse(
     text = f"{description}\n\nOptions can also come from a YAML file, --config FILE; the command line wins."
     settings = (tyro.conf.AvoidSubcommands,)
     config = tyro.cli(cls, args=rest, prog=prog, description=text, default=default, config=settings)
-    for name, least in LEAST.items():
-        value = getattr(config, name, None)
-        if isinstance(value, int) and value < least:
-            raise ConfigError(f"--{name.replace('_', '-')} is {value}; it must be {least} or more.")
+    _require_least(config)
     return config
+
+
+def _require_least(config: Any, above: str = "") -> None:
+    for f in dataclasses.fields(config):
+        name, value = f"{above}{f.name.replace('_', '-')}", getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            _require_least(value, f"{name}.")
+        elif f.name in LEAST and isinstance(value, int) and value < LEAST[f.name]:
+            raise ConfigError(f"--{name} is {value}; it must be {LEAST[f.name]} or more.")
 
 
 def load_yaml(file: Path) -> dict[str, Any]:

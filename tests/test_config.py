@@ -89,6 +89,7 @@ def test_a_saved_config_reads_back_equal(tmp_path: Path) -> None:
         (["evaluate", "nowhere", "--seed", "-1"], 2),
         (["pretrain", "bc", "--data", "d", "--out", "o", "--threads", "0"], 2),
         (["demo", "--episodes", "0"], 2),
+        (["locomotion", "--out", "o", "--plan.seed", "-1"], 2),
         (["bench", "nothing"], 2),
     ],
 )
