@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from robot_rl.cli import main
 from robot_rl.data.bags.clocks import align
@@ -216,6 +217,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "beyond the list": ({"action.targets.field": "data[7]"}, r"no element \[7\] in a list of 2"),
     "unknown key": ({"action.targets.topik": 1}, "unknown key 'topik'. Did you mean 'topic'"),
     "rate": ({"rate_hz": 0}, "rate_hz is 0; it must be above 0"),
+    "endless rate": ({"rate_hz": float("inf")}, "rate_hz is inf; it must be above 0 and finite"),
+    "two rewards": (
+        {"reward": {"topic": "/command", "field": "data"}},
+        r"reward: '/command' gives 2 numbers \(0, 1\), a step has one reward. Name one of them",
+    ),
+    "half a bound": ({"action.targets.low": []}, "0 values under low, 2 under high"),
     "rule": ({"action.targets.resample": "cubic"}, "Invalid enum value 'cubic'"),
     "no action": ({"action": {}}, "key 'action' must name at least one entry"),
     "marker without topic": ({"episodes": {"split": "marker"}}, "episodes.topic names no topic"),
@@ -297,20 +304,33 @@ def test_metadata_that_counts_otherwise_is_said(tmp_path: Path) -> None:
 
 def test_the_command_writes_a_mapping_that_imports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bag = write_bag(tmp_path / "bag", Arm(seconds=5.0))
-    yaml, out = tmp_path / "t.yaml", tmp_path / "d"
+    file, out = tmp_path / "t.yaml", tmp_path / "d"
     assert main(["data", "import", str(bag), "--out", str(out)]) == 2
     assert "--write topics.yaml" in " ".join(capsys.readouterr().err.split())
-    assert main(["data", "topics", str(bag), "--write", str(yaml), "--json"]) == 0
+    assert main(["data", "topics", str(bag), "--write", str(file), "--json"]) == 0
     listed = {t["name"]: t for t in json.loads(capsys.readouterr().out)["topics"]}
     assert (listed["/joint_states"]["count"], listed["/joint_states"]["joints"]) == (500, ["b", "a"])
     assert listed["/command"]["rate_hz"] == pytest.approx(20.0)
-    assert main(["data", "topics", str(bag), "--write", str(yaml)]) == 2  # never overwritten
-    assert main(["data", "import", str(bag), "--topics", str(yaml), "--out", str(out)]) == 0
+    assert main(["data", "topics", str(bag), "--write", str(file)]) == 2  # never overwritten
+    assert main(["data", "import", str(bag), "--topics", str(file), "--out", str(out)]) == 0
     spec = load_dataset(out).spec
     assert (spec.obs_dim, spec.action_dim, spec.rate_hz) == (2, 2, 20.0)  # without the layout of the array
-    assert load_topic_map(yaml).observation["joint_states_position"].joints == ("b", "a")
+    assert load_topic_map(file).observation["joint_states_position"].joints == ("b", "a")
     with pytest.raises(ConfigError, match="Cannot read config"):
         load_topic_map(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(("times", "rate_hz", "max_age_s"), [([0.0], 10.0, 0.25), ([0.0, 400.0], 0.0025, 2000.0)])
+def test_topics_of_few_messages_are_listed_too(
+    times: list[float], rate_hz: float, max_age_s: float, tmp_path: Path
+) -> None:
+    arm = Arm()
+    arm.command_times = arm.state_times = np.array(times)
+    arm.commands, arm.jitter = arm.commands[: len(times)], np.zeros(len(times))
+    bag, file = write_bag(tmp_path / "bag", arm), tmp_path / "t.yaml"
+    assert main(["data", "topics", str(bag), "--write", str(file)]) == 0
+    written = yaml.safe_load(file.read_text())
+    assert (written["rate_hz"], written["max_age_s"]) == (rate_hz, max_age_s)
 
 
 conformance = SHARED / "mcap" / "mcap_conformance"

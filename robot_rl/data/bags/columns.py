@@ -99,6 +99,11 @@ class _Reading:
         found = align(log, stamp, self.source.offset_s, f"{self.name} ({self.source.topic})")
         notes += found.notes
         rows = np.array(self.rows, np.float64).reshape(len(log), -1)
+        if self.name == "reward" and rows.shape[1] != 1:
+            raise DataError(
+                f"reward: '{self.source.topic}' gives {rows.shape[1]} numbers ({', '.join(self.names)}), a step has "
+                f"one reward. Name one of them in field, such as data[0]."
+            )
         if self.source.resample == "slerp" and rows.shape[1] != 4:
             raise DataError(f"{self.name}: resample: slerp needs 4 numbers, a quaternion; there are {rows.shape[1]}.")
         return Column(found.times, rows[found.order], self.names)

@@ -12,6 +12,7 @@ action:
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,8 +174,8 @@ def _mapping(raw: Any, where: str) -> Mapping[str, Any]:
 
 
 def _check(found: TopicMap, file: Path) -> None:
-    if not found.rate_hz > 0:
-        raise ConfigError(f"{file}: rate_hz is {found.rate_hz:g}; it must be above 0.")
+    if not 0 < found.rate_hz < math.inf:
+        raise ConfigError(f"{file}: rate_hz is {found.rate_hz:g}; it must be above 0 and finite.")
     for name, source in found.sources.items():
         if not (source.max_age_s or 0) > 0:
             raise ConfigError(f"{file}: {name}: max_age_s is {source.max_age_s}; it must be above 0.")

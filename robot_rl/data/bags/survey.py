@@ -89,10 +89,10 @@ def starting_file(found: list[Surveyed], origin: str) -> str:
     clock = "header" if usable and all(s.stamped for s in usable) else "log"
     lines = [
         f"# Topics of {origin} as observation and action. Look through it: names, units and roles are guesses.",
-        f"rate_hz: {rate:g}          # steps a second",
+        f"rate_hz: {rate}          # steps a second",
         "control: unspecified   # what an action is, such as joint_position",
         f"clock: {clock:<14}  # header: the sender's stamps; log: when the recorder got a message",
-        f"max_age_s: {max(ages, default=0.25):.3g}        # a step needs every value at most this old",
+        f"max_age_s: {_short(max(ages, default=0.25), 3)}        # a step needs every value at most this old",
         "on_stale: cut          # or error",
         "lag_s: 0.0             # added to the action's stamps; see the lag that the import reports",
         "episodes: {split: bag} # or gap with gap_s, or marker with topic, field, begin, end, success, failure",
@@ -169,7 +169,11 @@ def _is_action(found: Surveyed) -> bool:
 
 
 def _round_rate(rate: float) -> float:
-    return float(round(rate)) if rate >= 1 else float(f"{rate:.2g}")
+    return float(round(rate)) if rate >= 1 else _short(rate, 2)
+
+
+def _short(number: float, digits: int) -> float:
+    return float(f"{number:.{digits}g}")
 
 
 def _entries(found: list[Surveyed]) -> list[str]:
