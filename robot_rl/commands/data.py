@@ -25,7 +25,7 @@ from robot_rl.data.formats.log import FormatName, ReadOptions
 from robot_rl.data.formats.registry import open_log
 from robot_rl.data.success import SuccessLabeller, SuccessRule, can_label
 from robot_rl.data.summary import summarise
-from robot_rl.errors import ConfigError, DataError
+from robot_rl.errors import ConfigError, DataError, EnvError
 from robot_rl.spec import Spec
 
 IMPORT_HELP = """Turn a log into a dataset folder. Known formats: LeRobot v2 and v3, RLDS, robomimic HDF5 (also Isaac
@@ -115,7 +115,8 @@ def import_(argv: Sequence[str]) -> int:
     log = open_log(config.source, config.format, options)
     clipper = _Clipper(log.spec, refuse=config.actions == "refuse")
     episodes: Iterable[Episode] = clipper.check(log.episodes)
-    labeller = _labeller(config, log.format, log.spec.env_id)
+    unlabelled: list[str] = []
+    labeller = _labeller(config, log.format, log.spec.env_id, unlabelled)
     if labeller is not None:
         episodes = labeller.label(episodes)
     with progress_bar(hidden=config.json) as bar:
@@ -124,7 +125,8 @@ def import_(argv: Sequence[str]) -> int:
 
         def notes() -> list[str]:
             left_out = [f"left out: {what}" for what in damaged]
-            return [*log.notes, *left_out, *clipper.notes, *([labeller.note] if labeller is not None else [])]
+            labelled = unlabelled if labeller is None else [labeller.note]
+            return [*log.notes, *left_out, *clipper.notes, *labelled]
 
         dataset = write_dataset(config.out, log.spec, tracked, origin=str(config.source.name), notes=notes)
     if config.json:
@@ -159,11 +161,18 @@ def info(argv: Sequence[str]) -> int:
     return 0
 
 
-def _labeller(config: ImportConfig, format_name: str, env_id: str) -> SuccessLabeller | None:
-    """Labels by observation and replay, where the environment offers them and the log has none."""
+def _labeller(config: ImportConfig, format_name: str, env_id: str, notes: list[str]) -> SuccessLabeller | None:
+    """Labels by observation and replay, where the environment offers them and the log has none; else perhaps a note."""
     if config.success == "none" or (config.success == "auto" and format_name in ("robosuite", "minari", "mcap", "bag")):
         return None
-    if can_label(env_id):
+    try:
+        able = can_label(env_id)
+    except EnvError as error:
+        if config.success != "auto":
+            raise
+        notes.append(f"success is the log's own: '{env_id}' cannot be made here to label it ({error})")
+        return None
+    if able:
         return SuccessLabeller(env_id, config.success)
     if config.success == "auto":
         return None

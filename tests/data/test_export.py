@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,20 @@ def test_unknown_success_and_final_observation_stay_unknown(tmp_path: Path) -> N
         (True, False, False),
     ]
     assert {e.success for e in back(export(dataset, "lerobot", tmp_path / "x"), tmp_path / "b")} == {None}
+
+
+def test_an_environment_that_nobody_has_leaves_the_labels_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = replace(SPEC, env_id="NobodyHasThis-v0")
+    dataset = write_dataset(tmp_path / "made", spec, [make_episode(0, 8, success=True)], origin="made")
+    source = export(dataset, "lerobot", tmp_path / "x")
+    again = back(source, tmp_path / "again")
+    assert again.successes() == (True,)
+    assert any("success is the log's own: 'NobodyHasThis-v0' cannot be made here" in note for note in again.notes)
+    asked = ["data", "import", str(source), "--success", "replay", "--out", str(tmp_path / "b")]
+    assert main(asked) == 2
+    assert "No environment 'NobodyHasThis-v0'" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("format_name", ["robomimic", "lerobot"])

@@ -6,6 +6,7 @@ https://minari.farama.org. Give the dataset's folder, the one that holds `data/`
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -59,14 +60,14 @@ def _spec(path: Path, storage: MinariStorage, raw: dict[str, Any], options: Read
     obs, action = cast("Any", storage.observation_space), cast("Any", storage.action_space)
     sizes = int(obs.shape[0]), int(action.shape[0])
     if env_id in ("", "none"):
-        return _numbered(path, storage, sizes, notes)
+        return _numbered(path, storage, sizes, options, notes)
     try:
         env = make_env(env_id)
     except EnvError as error:
         if options.env:
             raise
         notes.append(f"'{env_id}' cannot be made here, so entries are numbered: {error}")
-        return _numbered(path, storage, sizes, notes)
+        return _numbered(path, storage, sizes, options, notes)
     spec = env_spec(env)
     env.close()
     if sizes != (spec.obs_dim, spec.action_dim):
@@ -77,14 +78,19 @@ def _spec(path: Path, storage: MinariStorage, raw: dict[str, Any], options: Read
     return spec
 
 
-def _numbered(path: Path, storage: MinariStorage, sizes: tuple[int, int], notes: list[str]) -> Spec:
+def _numbered(
+    path: Path, storage: MinariStorage, sizes: tuple[int, int], options: ReadOptions, notes: list[str]
+) -> Spec:
     """A spec without an environment's names, its bounds the stated ones, or where there are none what was logged."""
     stated: Any = storage.action_space
     low, high = np.ravel(stated.low), np.ravel(stated.high)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         logged = LoggedRange()
-        for index in range(int(storage.total_episodes)):
-            logged.add(np.asarray(_raw(path, storage, index)["actions"]))
+        readable = options if options.damaged is None else replace(options, damaged=[])  # told of in the reading itself
+        for episode in sound(range(int(storage.total_episodes)), partial(_episode, path, storage), readable):
+            logged.add(episode.actions)
+        if logged.low is None:
+            raise DataError(f"{path}: none of its episodes can be read. {(readable.damaged or [''])[0]}")
         (low, high), why = logged.bounds()
         notes.append(why)
     return Spec((vector("observation", sizes[0]),), (vector("action", sizes[1], low=tuple(low), high=tuple(high)),))
