@@ -7,6 +7,7 @@ process, and the bridge's learner, which is fed by actors.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -57,8 +58,8 @@ class OnlineConfig:
                 f"--refit-every is {self.refit_every} and --refit-epochs {self.refit_epochs}; "
                 f"they must be at least 0 and 1."
             )
-        if self.utd <= 0:
-            raise ConfigError(f"--utd is {self.utd:g}; it must be above 0.")
+        if not 0 < self.utd < math.inf:
+            raise ConfigError(f"--utd is {self.utd:g}; it must be above 0, and finite.")
         for name in ("offline_share", "hindsight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name):g}; it must lie in [0, 1].")
