@@ -34,6 +34,7 @@ METADATA_KEY = "robot_rl"
 CAMERAS_KEY = "cameras"  # attribute of an episode that has pictures
 FORMAT_VERSION = 1
 _AT_ONCE = 32  # episodes written in one go: Minari opens its file anew each time
+_RESERVE = 2**24  # bytes kept free, also for what HDF5 writes beside the arrays (18 kB an episode)
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,8 @@ def write_dataset(
 ) -> Dataset:
     """Write `episodes` to the folder `out`, all or nothing.
 
+    Where the disk fills up it stops before: HDF5 ends the process when it cannot close a file.
+
     Args:
         out: Folder to create; it must not exist.
         spec: Meaning of the numbers; every episode must have its sizes.
@@ -161,7 +164,7 @@ def write_dataset(
         notes: What the user should know about the conversion; a function is asked once all episodes are written.
 
     Raises:
-        DataError: If `out` exists, there is no episode, or one disagrees with `spec`.
+        DataError: If `out` exists, there is no episode, one disagrees with `spec`, or the disk is full.
     """
     require_new(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -184,6 +187,7 @@ def _fill(
     origin: str,
     notes: Sequence[str] | Callable[[], Sequence[str]],
 ) -> int:
+    _require_room(data.parent, ())
     storage = MinariStorage.new(
         data,
         observation_space=gym.spaces.Box(-np.inf, np.inf, (spec.obs_dim,), np.float32),
@@ -194,6 +198,7 @@ def _fill(
     while batch := list(islice(source, _AT_ONCE)):
         for episode in batch:
             _check_sizes(episode, spec)
+        _require_room(data.parent, batch)
         storage.update_episodes([_to_buffer(episode) for episode in batch])
         storage.update_episode_metadata([_facts(e) for e in batch], range(count, count + len(batch)))
         count += len(batch)
@@ -202,6 +207,18 @@ def _fill(
     ours = {"format_version": FORMAT_VERSION, "spec": spec.to_dict(), "origin": origin, "notes": list(notes)}
     storage.update_metadata({"dataset_id": f"robot-rl/{name}-v0", "minari_version": minari_version, METADATA_KEY: ours})
     return count
+
+
+def _require_room(work: Path, batch: Sequence[Episode]) -> None:
+    needed = _RESERVE + sum(
+        a.nbytes for e in batch for a in (e.observations, e.actions, e.rewards, e.timestamps) if a is not None
+    )
+    free = shutil.disk_usage(work).free
+    if free < needed:
+        raise DataError(
+            f"{work.parent} has {free / 1e6:.1f} MB left, writing on needs {needed / 1e6:.1f} MB. Make room there, or "
+            f"choose another --out."
+        )
 
 
 def _check_sizes(episode: Episode, spec: Spec) -> None:

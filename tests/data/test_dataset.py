@@ -1,8 +1,10 @@
 """Datasets on disk: what goes in comes out, all or nothing."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -59,6 +61,17 @@ def test_a_failure_midway_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="disk is full"):
         write_dataset(tmp_path / "d", SPEC, failing(), origin="made")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_is_told_before_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter([30e6, 30e6, 20e6])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=next(left)))
+    episodes = [make_episode(i, 3000) for i in range(64)]
+    with pytest.raises(DataError, match=r"has 20\.0 MB left, writing on needs 2\d\.\d MB\. Make room"):
+        write_dataset(tmp_path / "out", SPEC, episodes, origin="made")
     assert list(tmp_path.iterdir()) == []
 
 
