@@ -161,6 +161,9 @@ def test_controllers_of_another_kind_or_scale_are_refused(tmp_path: Path) -> Non
     arm = {"type": "OSC_POSE", "output_max": [0.05] * 3 + [0.5] * 3, "input_type": "delta"}  # as robosuite 1.5 has it
     for parts in ({"right": arm}, {"arms": {"right": arm, "left": arm}}):
         require_our_controller({"type": "BASIC", "body_parts": parts}, tmp_path)
+    for parts in ({"left": arm}, {"arms": []}):
+        with pytest.raises(SpecMismatch, match="for controller 'BASIC'"):
+            require_our_controller({"type": "BASIC", "body_parts": parts}, tmp_path)
     absolute = {"type": "BASIC", "body_parts": {"right": arm | {"input_type": "absolute"}}}
     with pytest.raises(SpecMismatch, match="absolute poses for controller 'OSC_POSE'"):
         require_our_controller(absolute, tmp_path)

@@ -151,9 +151,10 @@ def require_our_controller(config: dict[str, Any], path: Path) -> None:
 
 def _of_the_arm(config: dict[str, Any]) -> dict[str, Any]:
     """The right arm's controller in a composite one, robosuite 1.5's; another is returned as it is."""
-    for key in ("body_parts", "arms", "right"):
-        config = config[key] if isinstance(config.get(key), dict) else config
-    return config
+    parts: Any = config.get("body_parts")
+    arms = parts.get("arms", parts) if isinstance(parts, dict) else None
+    right = arms.get("right") if isinstance(arms, dict) else None
+    return right if isinstance(right, dict) else config
 
 
 def _require_order(keys: tuple[str, ...], spec: Spec, path: Path) -> None:
