@@ -23,6 +23,7 @@ from robot_rl.errors import ConfigError
 C = TypeVar("C")
 
 LEAST = {"seed": 0, "threads": 1, "episode_steps": 1}  # of options that mean the same in every command
+MOST_SEED = 2**31  # some simulators take 32 bits, and seeds of episodes count up from it
 
 
 def parse(
@@ -67,6 +68,8 @@ def _require_least(config: Any, above: str = "") -> None:
             _require_least(value, f"{name}.")
         elif f.name in LEAST and isinstance(value, int) and value < LEAST[f.name]:
             raise ConfigError(f"--{name} is {value}; it must be {LEAST[f.name]} or more.")
+        elif f.name == "seed" and isinstance(value, int) and value > MOST_SEED:
+            raise ConfigError(f"--{name} is {value}; it must be {MOST_SEED} or less.")
 
 
 def load_yaml(file: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.intervene import require_takeovers
 from robot_rl.online import OnlineConfig, OnlineLearner
-from robot_rl.resume import require_as_begun, require_online
+from robot_rl.resume import ONLINE, require_as_begun, require_not_beyond, require_online
 from robot_rl.run import RunLog, read_metrics, require_intervals
 from robot_rl.spec import Spec
 from robot_rl.transfer.lesson import learn_from, with_teacher
@@ -277,6 +277,7 @@ def _resumed(config: FinetuneConfig, device: str) -> tuple[Agent, dict[str, Tens
     agent, state = load_agent(config.out, device=device)
     require_online(config.out, state)
     require_as_begun(config.out, config, BEGUN_WITH, free=OF_TEACHERS)
+    require_not_beyond(config.out, int(state[ONLINE]), config.steps, ONLINE)
     if config.world_model is None and "augment.model" in state:
         raise CheckpointError(f"{config.out} was trained with a world model. Resume it with the same --world-model.")
     return agent, state

@@ -97,15 +97,21 @@ def require_online(run: Path, state: Mapping[str, Any]) -> None:
         )
 
 
-def require_not_beyond(run: Path, done: int, steps: int) -> None:
-    """Refuse to go on with a run to fewer updates than it has had; as many are fine, and nothing is left to do.
+def require_not_beyond(run: Path, done: int, steps: int, what: str = "updates") -> None:
+    """Refuse to go on with a run to fewer steps than it has had; as many are fine, and nothing is left to do.
+
+    Args:
+        run: Run folder.
+        done: Steps that it has had.
+        steps: Those that are asked for.
+        what: Their name: updates, or interactions.
 
     Raises:
         CheckpointError: Naming both.
     """
     if done > steps:
         raise CheckpointError(
-            f"{run} has had {done:,} updates, and --steps is {steps:,}: there is nothing to go on with. --steps counts "
+            f"{run} has had {done:,} {what}, and --steps is {steps:,}: there is nothing to go on with. --steps counts "
             f"from the run's beginning; give more than {done:,}."
         )
 

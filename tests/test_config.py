@@ -97,6 +97,11 @@ def test_exit_statuses(argv: list[str], status: int) -> None:
     assert main(argv) == status
 
 
+def test_a_seed_beyond_what_generators_take_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", "bc", "--data", "d", "--out", "o", "--seed", str(2**64)]) == 2
+    assert f"--seed is {2**64}; it must be {2**31} or less" in capsys.readouterr().err
+
+
 def test_an_unknown_learner_gets_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
     main(["pretrain", "awak", "--data", "d", "--out", "o"])
     assert "'awak' is not a learner. Did you mean 'awac'?" in capsys.readouterr().err

@@ -13,11 +13,11 @@ from robot_rl.algorithms.dqn import DQN, DQNConfig
 from robot_rl.algorithms.dreamer import Dreamer, DreamerConfig
 from robot_rl.algorithms.iql import IQL, IQLConfig
 from robot_rl.algorithms.latent_sac import LatentSAC, LatentSACConfig
-from robot_rl.algorithms.ranges import require_ranges
 from robot_rl.algorithms.sac import SAC, SACConfig
 from robot_rl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import ConfigError
+from robot_rl.ranges import require_ranges
 from robot_rl.spec import Spec
 
 AlgorithmName = Literal["bc", "td3-bc", "awac", "iql", "sac", "dqn", "latent-sac", "dreamer"]
@@ -43,7 +43,7 @@ def build_agent(cfg: AgentConfig, spec: Spec, stats: ObservationStats, *, seed: 
         ConfigError: If an option is out of its range, or it chooses among actions and the robot's are continuous, or
             the other way round.
     """
-    require_ranges(cfg)
+    require_ranges(cfg, "agent")
     if isinstance(cfg, DQNConfig) != (spec.control == "discrete"):
         kind = (
             "an index: use dqn" if spec.control == "discrete" else "continuous: dqn chooses one of a few, use another"

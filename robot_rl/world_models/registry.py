@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from robot_rl.data.stats import ObservationStats
+from robot_rl.ranges import require_ranges
 from robot_rl.spec import Spec
 from robot_rl.world_models.ensemble import EnsembleConfig, EnsembleModel
 from robot_rl.world_models.model import Targets, WorldModel
@@ -25,7 +26,12 @@ def build_model(
     seed: int = 0,
     device: str = "cpu",
 ) -> WorldModel:
-    """The model that `cfg` configures."""
+    """The model that `cfg` configures.
+
+    Raises:
+        ConfigError: If an option is out of its range.
+    """
+    require_ranges(cfg, "model")
     match cfg:
         case VAEConfig():
             return VAEModel(cfg, spec, stats, targets, seed=seed, device=device)

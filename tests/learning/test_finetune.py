@@ -158,6 +158,8 @@ def test_a_run_is_not_resumed_as_another_one(logs: Dataset, tmp_path: Path) -> N
     for name, changed, words in changes:
         with pytest.raises(CheckpointError, match=words):
             finetune(config(name, out, logs.path, steps=40, resume=True, **changed), quiet=True)
+    with pytest.raises(CheckpointError, match=r"has had 25 interactions, and --steps is 20(.|\n)*more than 25"):
+        finetune(config("sac", out, logs.path, steps=20, resume=True), quiet=True)
     assert load_agent(out)[0].cfg == before
 
 

@@ -61,7 +61,7 @@ def test_resuming_equals_never_having_stopped(
 def test_a_run_leaves_a_report_for_people(dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "model"
     words = ["world-model", "ensemble", "--data", str(dataset.path), "--out", str(out), "--model.epochs", "1"]
-    assert main([*words, "--model.hidden", "8", "--model.lr", "0.0"]) == 0
+    assert main([*words, "--model.hidden", "8", "--model.lr", "1e-12"]) == 0
     said = capsys.readouterr()
     assert "one-step error" in said.out
     assert "--augment.force" in said.err  # an untrained model is worse than least squares
@@ -112,3 +112,21 @@ def test_going_on_with_other_logs_is_refused(dataset: Dataset, tmp_path: Path) -
 def test_a_misspelt_model_gets_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["world-model", "ensembel", "--data", "d", "--out", "o"]) == 2
     assert "Did you mean 'ensemble'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (EnsembleConfig(epochs=0), r"--model\.epochs is 0; it must be at least 1"),
+        (EnsembleConfig(lr=-1.0), r"--model\.lr is -1\.0; it must be above 0"),
+        (VAEConfig(batch_size=0), r"--model\.batch-size is 0; it must be at least 1"),
+        (VAEConfig(head_hidden=(0,)), r"--model\.head-hidden is \(0,\); it must be one width or more"),
+    ],
+)
+def test_options_out_of_range_are_refused_before_anything_is_written(
+    model: AnyModelConfig, words: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    kind, out = "vae" if isinstance(model, VAEConfig) else "ensemble", tmp_path / "model"
+    with pytest.raises(ConfigError, match=words):
+        train(WorldModelConfig(kind=kind, data=dataset.path, out=out, model=model, device="cpu"), quiet=True)
+    assert not out.exists()

@@ -1,4 +1,4 @@
-"""What the learners' common options may be, checked before anything is built or written.
+"""What common options of learners and world models may be, checked before anything is built or written.
 
 A value outside would come back as a fault inside PyTorch, as a division by zero after the first update, or, as a
 discount above 1 does, as a run that diverges hours later.
@@ -36,11 +36,21 @@ RANGES: dict[str, Allowed] = {
     "hidden": _WIDTHS,
     "actor_hidden": _WIDTHS,
     "critic_hidden": _WIDTHS,
+    "encoder_hidden": _WIDTHS,
+    "transition_hidden": _WIDTHS,
+    "decoder_hidden": _WIDTHS,
+    "head_hidden": _WIDTHS,
+    "epochs": _COUNT,
+    "patience": _COUNT,
 }
 
 
-def require_ranges(cfg: Any) -> None:
-    """Refuse a learner's config with a value that no learner can work with.
+def require_ranges(cfg: Any, name: str) -> None:
+    """Refuse a config with a value that nothing can work with.
+
+    Args:
+        cfg: Of a learner or world model.
+        name: Ahead of its options on the command line, such as "agent".
 
     Raises:
         ConfigError: Naming option, value and range.
@@ -49,4 +59,4 @@ def require_ranges(cfg: Any) -> None:
         allowed, words = RANGES.get(field.name, (None, ""))
         value = getattr(cfg, field.name)
         if allowed is not None and not allowed(value):
-            raise ConfigError(f"--agent.{field.name.replace('_', '-')} is {value}; it {words}.")
+            raise ConfigError(f"--{name}.{field.name.replace('_', '-')} is {value}; it {words}.")
