@@ -53,7 +53,7 @@ def parse(
     """
     rest, file = _split_config(list(argv))
     raw = load_yaml(file) if file else {}
-    default = from_mapping(cls, raw, str(file or "defaults"), defaults=defaults, partial=True)
+    default = from_mapping(cls, raw, str(file or "defaults"), defaults=defaults, partial=True, checked=False)
     text = f"{description}\n\nOptions can also come from a YAML file, --config FILE; the command line wins."
     settings = (tyro.conf.AvoidSubcommands,)
     config = tyro.cli(cls, args=rest, prog=prog, description=text, default=default, config=settings)
@@ -108,6 +108,7 @@ def from_mapping(
     *,
     defaults: Mapping[str, Any] | None = None,
     partial: bool = False,
+    checked: bool = True,
 ) -> C:
     """Typed dataclass from plain values.
 
@@ -117,6 +118,7 @@ def from_mapping(
         where: File name or key path, for messages.
         defaults: Field values that replace the class defaults.
         partial: Leave required fields open for the command line instead of refusing.
+        checked: Hold the values against each other; not where more are to come.
 
     Raises:
         ConfigError: On an unknown key, a wrong type, or a missing required key.
@@ -130,14 +132,26 @@ def from_mapping(
     for name, field in fields.items():
         base = (defaults or {}).get(name, dataclasses.MISSING)
         if name in raw:
-            values[name] = _convert(hints[name], raw[name], f"{where}: {name}", base)
+            values[name] = _convert(hints[name], raw[name], f"{where}: {name}", base, checked)
         elif base is not dataclasses.MISSING:
             values[name] = base
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             if not partial:
                 raise ConfigError(f"{where}: key '{name}' is missing; it has no default.")
             values[name] = tyro.MISSING
-    return cls(**values)
+    return cls(**values) if checked else _unchecked(cls, values)
+
+
+def _unchecked(cls: type[C], values: Mapping[str, Any]) -> C:
+    """What `cls(**values)` makes, but for its `__post_init__`."""
+    made = cls.__new__(cls)
+    for field in dataclasses.fields(cast("Any", cls)):
+        if field.name in values:
+            value = values[field.name]
+        else:
+            value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        object.__setattr__(made, field.name, value)
+    return made
 
 
 def chosen_kind(argv: Sequence[str], kinds: typing.Collection[str], *, key: str, what: str, default: str) -> str:
@@ -187,13 +201,13 @@ def _split_config(argv: list[str]) -> tuple[list[str], Path | None]:
     return argv, None
 
 
-def _convert(hint: Any, value: Any, where: str, base: Any) -> Any:
+def _convert(hint: Any, value: Any, where: str, base: Any, checked: bool) -> Any:
     target = _dataclass_of(hint, base)
     if target is not None and isinstance(value, Mapping):
         given = (
             None if base is dataclasses.MISSING else {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
         )
-        return from_mapping(target, cast("Mapping[str, Any]", value), where, defaults=given)
+        return from_mapping(target, cast("Mapping[str, Any]", value), where, defaults=given, checked=checked)
     try:
         return msgspec.convert(value, hint, dec_hook=_decode)
     except (msgspec.ValidationError, TypeError) as error:

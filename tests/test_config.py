@@ -61,6 +61,26 @@ def test_a_file_that_is_no_text_is_refused_in_words(tmp_path: Path) -> None:
         load_yaml(tmp_path / "c.yaml")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    low: float = 0.0
+    high: float = 1.0
+    inner: Inner = field(default_factory=Inner)
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ConfigError(f"low {self.low} is above high {self.high}")
+
+
+def test_a_file_is_held_against_the_command_line_not_before_it(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("low: 2.0\n")
+    words = ["--config", str(file)]
+    assert parse(Pair, [*words, "--high", "3"], prog="p", description="d") == Pair(low=2.0, high=3.0)
+    with pytest.raises(ConfigError, match=r"low 2\.0 is above high 1\.0"):
+        parse(Pair, words, prog="p", description="d")
+
+
 def test_a_missing_required_key_is_named() -> None:
     with pytest.raises(ConfigError, match="key 'data' is missing"):
         from_mapping(Outer, {}, "x.yaml")

@@ -290,3 +290,18 @@ def test_a_whole_bench_and_going_on_with_it(logs: Path, tmp_path: Path) -> None:
     assert result["finished_runs"] == result["planned_runs"] == 2
     assert bench(words) == 0  # nothing is left to do
     assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
+
+
+def test_the_examples_have_the_options_that_are_measured() -> None:
+    recipe = from_mapping(SmallDataRecipe, load_yaml(RECIPES / "small_data_lift.yaml"), "recipe")
+    arm = recipe.arms["modern with ensemble rollouts"]
+    of_the_bench = {"algorithm", "device", "checkpoint_every", "log_every", "eval_episodes", "episode_steps"}
+    for verb, general, own, more in (
+        ("pretrain", recipe.pretrain, arm.pretrain or {}, {"env", "eval_every"}),
+        ("finetune", recipe.finetune, {**arm.finetune, "in_turns": True}, {"agent"}),
+    ):
+        example = load_yaml(RECIPES.parents[1] / "examples" / f"small_data_{verb}.yaml")
+        measured = {**general, **own}
+        assert {key: measured[key] for key in example} == example
+        assert measured.keys() - example.keys() == of_the_bench & measured.keys() | more
+        assert own["agent"] == (arm.pretrain or {})["agent"]
