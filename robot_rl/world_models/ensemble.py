@@ -30,6 +30,10 @@ from robot_rl.nets.ensemble import EnsembleLinear, EnsembleNorm
 from robot_rl.spec import Spec
 from robot_rl.world_models.model import Guess, Targets, WorldModel
 
+_ROWS = (
+    1024  # predicted at a time: layers of more rows leave the cache, and their memory is taken and given back each time
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleConfig:
@@ -115,8 +119,9 @@ class EnsembleModel(WorldModel):
 
     def guess(self, obs: Tensor, action: Tensor, generator: torch.Generator) -> Guess:
         """What the elites expect, or a draw from a random one for each row, and the spread of them all."""
-        x = torch.cat([obs, action], -1)
-        means, log_vars, ended = self._forward(x.expand(len(self.elites), *x.shape), self.elites)
+        parts = torch.cat([obs, action], -1).split(_ROWS)
+        pieces = [self._forward(part.expand(len(self.elites), *part.shape), self.elites) for part in parts]
+        means, log_vars, ended = (torch.cat(column, 1) for column in zip(*pieces, strict=True))
         reward = means[..., -1].mean(0)
         means, variances = means[..., :-1], log_vars[..., :-1].exp()
         changes = means.mean(0)

@@ -166,6 +166,17 @@ def test_the_mean_of_the_elites_errs_less_than_a_draw() -> None:
     assert errors["mean"] < errors["draw"]
 
 
+def test_a_large_block_is_predicted_as_its_parts_are() -> None:
+    torch.manual_seed(0)
+    model = EnsembleModel(ENSEMBLE, drifting_spec(), observation_stats(drifting_episodes(2)))
+    generator = torch.Generator().manual_seed(0)
+    obs, action = torch.randn(2500, 3, generator=generator), torch.randn(2500, 2, generator=generator)
+    whole = model.step(obs, action, generator)
+    parts = [model.step(*rows, generator) for rows in zip(obs.split(600), action.split(600), strict=True)]
+    for column, pieces in zip(whole, zip(*parts, strict=True), strict=True):
+        torch.testing.assert_close(column, torch.cat(pieces))
+
+
 def test_elites_are_those_with_the_lowest_held_out_error() -> None:
     model = EnsembleModel(EnsembleConfig(), drifting_spec(), observation_stats(drifting_episodes(2)))
     model.settle(torch.tensor([3.0, 1.0, 9.0, 2.0, 8.0, 4.0, 5.0]))
