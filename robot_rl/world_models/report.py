@@ -127,11 +127,14 @@ def _plot_rollout(target: Path, model: WorldModel, episode: Episode, verdict: Ve
     predicted = np.stack(states)
     naive = np.asarray(verdict.by_dimension["last state"])
     shown = np.sort(np.argsort(-naive)[:SHOWN])  # those that change most
+    units = [entry.unit for entry in model.spec.observation for _ in range(entry.size)]
     figure, axes = plt.subplots(-(-len(shown) // 3), min(3, len(shown)), figsize=(11, 4.6), squeeze=False)
     for axis, dimension in zip(axes.flat, shown, strict=False):
         axis.plot(episode.observations[: steps + 1, dimension], label="real")
         axis.plot(predicted[:, dimension], linestyle="--", label="predicted")
         axis.set_title(model.spec.obs_names[dimension], fontsize=8)
+        axis.set_xlabel("steps", fontsize=8)
+        axis.set_ylabel(units[dimension], fontsize=8)
     for axis in list(axes.flat)[len(shown) :]:
         axis.axis("off")
     _finish(figure, target, list(axes.flat)[: len(shown)])
