@@ -1,9 +1,10 @@
 """Figures over seeds and tasks: interquartile means, their differences and who is ahead, with bootstrap intervals.
 
-The intervals are the stratified bootstrap of Agarwal et al. 2021 (arXiv 2108.13264): seeds are drawn anew
-within each task. rliable is not used because it asks for arch, seaborn and pandas. Its mean drops whole values
-only, so of five seeds it averages three and of three all; ours weighs the cut ones by what is left of them (3/4, 1,
-3/4 and 1/4, 1, 1/4). The two agree where the number of values is a multiple of four.
+The intervals are the stratified bootstrap of Agarwal et al. 2021 (arXiv 2108.13264): seeds are drawn anew within each
+task, as by rliable, with whose figures ours agree (a test holds it). rliable itself is not used: it asks for arch,
+whose release (7.2.0) does not import beside pandas 3, which a fresh install takes. Its mean drops whole values only,
+so of five seeds it averages three and of three all; ours weighs the cut ones by what is left of them (3/4, 1, 3/4 and
+1/4, 1, 1/4). Where the number of values is a multiple of four they are the same.
 """
 
 from __future__ import annotations
