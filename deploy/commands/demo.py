@@ -24,7 +24,7 @@ from deploy.commands import finetune as finetuning
 from deploy.commands import record
 from deploy.control.plot import plot_timing
 from deploy.control.report import ServeReport
-from robot_rl.commands import data, evaluate, pretrain
+from robot_rl.commands import data, evaluate, pretrain, world_model
 from robot_rl.config import parse
 from robot_rl.console import make_console
 from robot_rl.envs import make_env
@@ -32,9 +32,12 @@ from robot_rl.errors import ConfigError, EnvError
 from robot_rl.evaluate import Evaluation
 from robot_rl.memory import begin_episode
 
-DESCRIPTION = """Make demonstrations of a Panda lifting a cube, clone them, fine-tune over the bridge, evaluate, export
-to ONNX and serve the policy at 20 Hz behind the safety supervisor. Prints each command and leaves OUT/report.md
-with the figures and pictures. Some minutes on two cores; no GPU and no display needed."""
+DESCRIPTION = """Make demonstrations of a Panda lifting a cube, learn a world model of them, pretrain a policy on both,
+fine-tune it over the bridge while the model learns on, evaluate, export to ONNX and serve the policy at 20 Hz behind
+the safety supervisor. Prints each command and leaves OUT/report.md with the figures and pictures. Some minutes on two
+cores; no GPU and no display needed."""
+
+Command = Callable[[Sequence[str]], int]
 
 ENV, ARM = "robosuite/Lift-v1", "robosuite_panda"
 MARKER = ".robot-rl-demo"
@@ -47,14 +50,15 @@ class DemoConfig:
     out: Path = Path("outputs/demo")  # folder for everything; one left by an earlier demo is replaced
     demonstrations: int = 50  # episodes of the scripted expert
     noise: float = 0.2  # std of the noise on its actions
-    steps: int = 5_000  # gradient updates of behaviour cloning
+    epochs: int = 30  # of the world model
+    steps: int = 5_000  # gradient updates of pretraining
     interactions: int = 1_500  # control steps of online fine-tuning
     episodes: int = 20  # evaluation episodes
     serve_episodes: int = 5  # episodes served at control rate
     seed: int = 0  # of everything
 
     def __post_init__(self) -> None:
-        for name in ("demonstrations", "steps", "interactions", "episodes", "serve_episodes"):
+        for name in ("demonstrations", "epochs", "steps", "interactions", "episodes", "serve_episodes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be 1 or more.")
         if not 0 <= self.noise < math.inf:
@@ -92,7 +96,6 @@ def main(argv: Sequence[str]) -> int:
     torch.set_num_threads(1)
     demo = _Demo(config, make_console())
     _learn(demo)
-    _finetune(demo)
     evaluation = _evaluate(demo)
     parity = _export(demo)
     served = _serve(demo)
@@ -114,63 +117,46 @@ def _make_room(out: Path) -> None:
 
 
 def _learn(demo: _Demo) -> None:
+    """Demonstrations to a policy that is fine-tuned over the bridge."""
     c = demo.config
-    logs, run = str(c.out / "dataset"), str(c.out / "run")
-    words = [
-        "record",
-        ENV,
-        "--out",
-        logs,
-        "--episodes",
-        str(c.demonstrations),
-        "--noise",
-        str(c.noise),
-        "--after-success",
-        "25",
-    ]
-    commands: tuple[tuple[str, Callable[[Sequence[str]], int], list[str]], ...] = (
-        ("1. demonstrations", record.main, [*words, "--seed", str(c.seed)]),
-        ("2. what is in them", data.main, ["data", "info", logs]),
-        ("3. are they sound", data.main, ["data", "doctor", logs]),
-        (
-            "4. pretrain",
-            pretrain.main,
-            [
-                *["pretrain", "bc", "--data", logs, "--out", run, "--steps", str(c.steps), "--seed", str(c.seed)],
-                *[
-                    "--agent.dropout",
-                    "0.1",
-                    "--holdout",
-                    "0.1",
-                    "--eval-every",
-                    str(c.steps // 2),
-                    "--episode-steps",
-                    "120",
-                ],
-            ],
+    logs, model, run, online = (shlex.quote(str(c.out / name)) for name in ("dataset", "world_model", "run", "online"))
+    common = f"--seed {c.seed} --episode-steps 120"
+    rollouts = f"--world-model {model} --augment.mode rollout --augment.horizon 3"
+    third = c.interactions // 3
+    lines: dict[str, tuple[Command, str]] = {
+        "1. demonstrations": (
+            record.main,
+            f"record {ENV} --out {logs} --episodes {c.demonstrations} --noise {c.noise} --after-success 25 "
+            f"--seed {c.seed}",
         ),
-    )
-    for title, command, line in commands:
-        with demo.step(title, line) as rest:
+        "2. what is in them": (data.main, f"data info {logs}"),
+        "3. are they sound": (data.main, f"data doctor {logs}"),
+        "4. a world model of them": (
+            world_model.main,
+            f"world-model ensemble --data {logs} --out {model} --model.epochs {c.epochs} --seed {c.seed}",
+        ),
+        "5. pretrain": (
+            pretrain.main,
+            f"pretrain sac --data {logs} --out {run} {rollouts} --augment.share 0.9 --agent.bc-weight 4 "
+            "--agent.alpha 0.01 --agent.first-std 0.2 --agent.critics 2 --agent.actor-every 2 --agent.ema 0.999 "
+            f"--steps {c.steps} --eval-every {c.steps // 2} {common}",
+        ),
+        "6. fine-tune over the bridge": (
+            finetuning.main,
+            f"finetune sac --start {run} --out {online} {rollouts} --augment.share 0.8 --refit-every 500 "
+            f"--refit-epochs 5 --steps {c.interactions} --warmup {third} --critic-warmup {third} "
+            f"--eval-every {c.interactions} --eval-episodes 5 --log-every 100 {common}",
+        ),
+    }
+    for title, (command, line) in lines.items():
+        with demo.step(title, shlex.split(line)) as rest:
             command(rest)
-
-
-def _finetune(demo: _Demo) -> None:
-    c = demo.config
-    words = ["finetune", "awac", "--start", str(c.out / "run"), "--out", str(c.out / "online")]
-    words += ["--steps", str(c.interactions), "--warmup", str(c.interactions // 3)]
-    words += ["--critic-warmup", str(c.interactions // 3), "--episode-steps", "120", "--seed", str(c.seed)]
-    words += ["--agent.actor-hidden", "256", "256", "--agent.squash-mean", "--agent.dropout", "0.1"]
-    words += ["--agent.batch-size", "256", "--agent.ema", "0.999", "--eval-every", str(c.interactions)]
-    words += ["--eval-episodes", "5", "--log-every", "100"]
-    with demo.step("5. fine-tune over the bridge", words) as rest:
-        finetuning.main(rest)
 
 
 def _evaluate(demo: _Demo) -> Evaluation:
     c = demo.config
     words = ["evaluate", str(c.out / "online"), "--episodes", str(c.episodes), "--episode-steps", "120"]
-    with demo.step("6. evaluate", words) as rest:
+    with demo.step("7. evaluate", words) as rest:
         config = parse(evaluate.EvaluateConfig, rest, prog="robot-rl evaluate", description="")
         policy, found = evaluate.run(config)
         evaluate.print_evaluation(demo.console, config, policy, found)
@@ -179,7 +165,7 @@ def _evaluate(demo: _Demo) -> Evaluation:
 
 def _export(demo: _Demo) -> float:
     bundle = demo.config.out / "bundle"
-    with demo.step("7. export", ["export", str(demo.config.out / "online"), "--out", str(bundle)]) as rest:
+    with demo.step("8. export", ["export", str(demo.config.out / "online"), "--out", str(bundle)]) as rest:
         exporting.main(rest)
     return Policy.load(bundle).contract.parity.max_abs
 
@@ -188,7 +174,7 @@ def _serve(demo: _Demo) -> ServeReport:
     c = demo.config
     words = ["serve", str(c.out / "bundle"), "--arm", ARM, "--episodes", str(c.serve_episodes)]
     words += ["--episode-steps", "120", "--record", str(c.out / "sessions"), "--plot", str(c.out / "timing.png")]
-    with demo.step("8. serve", words) as rest:
+    with demo.step("9. serve", words) as rest:
         config = parse(serving.ServeConfig, rest, prog="robot-rl serve", description="")
         report = serving.run(config)
         plot_timing(report, c.out / "timing.png")
@@ -199,7 +185,7 @@ def _serve(demo: _Demo) -> ServeReport:
 def _film(demo: _Demo) -> str:
     """Render one episode of the exported policy; returns the report's line about it."""
     bundle, target = demo.config.out / "bundle", demo.config.out / "rollout.gif"
-    demo.head("9. film one episode")
+    demo.head("10. film one episode")
     policy = Policy.load(bundle)
     try:
         env = make_env(ENV, render_mode="rgb_array", width=320, height=240, max_episode_steps=80)
@@ -244,7 +230,11 @@ def _report(demo: _Demo, found: Evaluation, parity: float, served: ServeReport, 
 | commands changed by the supervisor | {changed} of {served.ticks} |
 
 ## Learning
-From the demonstrations:
+A held-out demonstration beside what the [world model](world_model/report.md) predicts from its first state:
+
+![predicted beside real](world_model/rollout.png)
+
+From the demonstrations and the policy's own steps in that model:
 
 ![learning curve](run/learning_curve.png)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from robot_rl.config import chosen_kind, parse
 from robot_rl.console import key_value_table, make_console
+from robot_rl.data.dataset import load_dataset
 from robot_rl.world_models.registry import MODEL_CONFIGS
 from robot_rl.world_models.train import WorldModelConfig, train
 
@@ -37,8 +38,10 @@ def main(argv: Sequence[str]) -> int:
     out = make_console()
     out.print(key_value_table(f"{config.kind}, {verdict.transitions:,} held-out transitions", rows))
     if verdict.usable:
+        discrete = load_dataset(config.data).spec.control == "discrete"
+        learner = "dqn" if discrete else "sac --config examples/small_data_pretrain.yaml"
         out.print(
-            f"Next: robot-rl pretrain td3-bc --data {config.data} --out RUN --world-model {config.out}", markup=False
+            f"Next: robot-rl pretrain {learner} --data {config.data} --out RUN --world-model {config.out}", markup=False
         )
     else:
         make_console(stderr=True).print(
