@@ -7,6 +7,7 @@ RUN/metrics.jsonl ...  as after pretraining; steps count interactions
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Mapping
@@ -35,12 +36,15 @@ from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.intervene import require_takeovers
 from robot_rl.online import OnlineConfig, OnlineLearner
+from robot_rl.recent_episodes import RecentEpisodes
 from robot_rl.resume import ONLINE, require_as_begun, require_not_beyond, require_online
 from robot_rl.run import RunLog, read_metrics, require_intervals
 from robot_rl.spec import Spec
 from robot_rl.transfer.lesson import learn_from, with_teacher
 from robot_rl.transfer.plots import draw_weights
 from robot_rl.transfer.store import Teacher, load_teacher
+
+_log = logging.getLogger(__name__)
 
 BEGUN_WITH = ("algorithm", "agent", "env", "seed", "reward", "logged_reward")  # what a resumed run keeps
 OF_TEACHERS = ("agent.transfer.sources", "agent.transfer.teacher")  # come with --transfer, which is looked at by itself
@@ -102,25 +106,6 @@ class FinetuneConfig(OnlineConfig):
         return self.start is None and not hasattr(self.agent, "transfer")
 
 
-class RecentEpisodes:
-    """Return and success (NaN where unknown) of the latest 20 episodes, for the log."""
-
-    def __init__(self) -> None:
-        self.table = torch.zeros(0, 2, dtype=torch.float64)
-
-    def add(self, total_reward: float, success: bool | None) -> None:
-        """Note an episode that ended."""
-        row = torch.tensor([[total_reward, math.nan if success is None else float(success)]], dtype=torch.float64)
-        self.table = torch.cat([self.table, row])[-20:]
-
-    def scalars(self) -> dict[str, float]:
-        """Their means; empty before the first."""
-        if not len(self.table):
-            return {}
-        mean, success = self.table.mean(0).tolist()
-        return {"collect/return": mean} | ({} if math.isnan(success) else {"collect/success": success})
-
-
 class OnlineRun:
     """An online run's folder and what it needs in memory.
 
@@ -150,6 +135,7 @@ class OnlineRun:
         self.log = ReplayLog(config.out / "transitions", agent.spec)
         self.recent = RecentEpisodes()
         self.results: dict[str, float] = {}
+        self._told = False  # that it explores too widely
         self.saved_at = 0
         self.state = resumed[1] if resumed else None
         if self.state is not None:
@@ -206,6 +192,11 @@ class OnlineRun:
         if isinstance(self.learner.agent, Student):
             scalars |= self.learner.agent.earnings
         self._metrics.log(now, scalars | self.recent.scalars() | {"updates": float(self.learner.done)})
+        if not (self.learner.done or self._told):  # episodes and evaluation are of the policy as it came
+            told = self.recent.too_wide(self.results)
+            if told is not None:
+                _log.warning(told)
+            self._told = told is not None
 
     def evaluate(self) -> dict[str, float]:
         """Episodes of the deterministic policy in an environment of their own; none where there is no environment."""

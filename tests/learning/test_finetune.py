@@ -34,6 +34,7 @@ from robot_rl.finetune import finetune
 from robot_rl.online import OnlineConfig, OnlineLearner
 from robot_rl.online_run import FinetuneConfig, OnlineRun
 from robot_rl.pretrain import PretrainConfig, pretrain
+from robot_rl.recent_episodes import RecentEpisodes
 from robot_rl.run import read_metrics
 from tests.learning.made import make_episodes, make_spec
 
@@ -70,6 +71,35 @@ def config(name: str, out: Path, data: Path | None, steps: int = 60, **more: Any
         "device": "cpu", "seed": 3,
     }  # fmt: skip
     return FinetuneConfig(**(settings | more))
+
+
+def test_exploring_too_widely_is_told_once_there_are_episodes() -> None:
+    recent = RecentEpisodes()
+    for episode in range(4):
+        recent.add(0.0, False)
+        assert recent.too_wide({"eval/success": 1.0}) is None, episode
+    recent.add(1.0, True)
+    told = recent.too_wide({"eval/success": 1.0})
+    assert told is not None
+    assert "100% of episodes by itself and in 20% while it explores" in told
+    assert recent.too_wide({"eval/success": 0.4}) is None  # it fails by itself as well
+    assert recent.too_wide({"eval/return": 3.0}) is None  # nobody tells success
+    for _ in range(5):
+        recent.add(1.0, True)
+    assert recent.too_wide({"eval/success": 1.0}) is None
+
+
+def test_a_run_says_that_its_policy_explores_too_widely(
+    logs: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = OnlineRun(config("sac", tmp_path / "run", logs.path))
+    run.results = {"eval/success": 1.0}
+    for _ in range(8):
+        run.recent.add(0.0, False)
+        run.write_metrics({})
+    run.close()
+    assert len(caplog.messages) == 1
+    assert "explore less" in caplog.messages[0]
 
 
 def assert_same_run(one: Path, two: Path) -> None:
