@@ -43,8 +43,8 @@ class Parity:
         max_abs_recorded: The same on recorded observations alone.
         max_abs_random: The same on random observations alone, drawn within 3 standard deviations.
         max_abs_extreme: The same on observations 10 to 1000 standard deviations out, zeros and bounds.
-        extreme_rounding: PyTorch's own float32 error (against float64) on those; `max_abs_extreme` has to
-            stay within the tolerance plus four times this.
+        extreme_rounding: How far float32 may be off from float64 on those, whatever the order of its sums;
+            `max_abs_extreme` has to stay within the tolerance plus four times this.
         samples_recorded: Recorded observations compared; 0 where the dataset was gone.
         samples_random: Random observations compared.
         samples_extreme: Extreme observations compared.

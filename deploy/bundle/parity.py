@@ -23,6 +23,8 @@ RANDOM_SAMPLES = 2048
 EXTREME_SCALES = (10.0, 100.0, 1000.0)  # standard deviations
 EXTREME_SAMPLES = 128  # of each scale
 ROUNDING_FACTOR = 4.0  # two float32 programs may each be off from float64, in opposite directions
+SHAKE = 2.0**-22  # relative: float32 sums of some hundred products are about as far off
+SHAKES = 8
 
 
 def step_parity(
@@ -105,10 +107,30 @@ def _difference(module: nn.Module, session: Any, obs: Array) -> float:
     return worst
 
 
+def shaken(module: nn.Module, draw: int) -> nn.Module:
+    """`module` in float64 with every weight off by as much as rounding may make of it, at random."""
+    other = copy.deepcopy(module).double()
+    with torch.no_grad():
+        for number, values in enumerate([*other.parameters(), *other.buffers()]):
+            if values.is_floating_point():
+                values.copy_(torch.from_numpy(shake(values.numpy(), draw * 1000 + number)))
+    return other
+
+
+def shake(values: NDArray[Any], draw: int) -> NDArray[np.float64]:
+    """`values` in float64, each off by as much as rounding may make of it, at random."""
+    return np.asarray(values * (1.0 + SHAKE * np.random.default_rng(draw).uniform(-1.0, 1.0, values.shape)))
+
+
 def _rounding(module: nn.Module, obs: Array) -> float:
-    """Largest |float32 - float64| of PyTorch itself over `obs`, (N, S)."""
-    exact = copy.deepcopy(module).double()
+    """How far float32 may be off from float64 over `obs`, (N, S), whatever the order of its sums.
+
+    One float32 program says little of another: far out, where large numbers cancel, one may be right by luck and the
+    other ten times as far off. So the function itself is shaken: how much do its actions move?
+    """
+    given = obs.astype(np.float64)
     with torch.inference_mode():
-        single = module(torch.from_numpy(obs)).double()
-        double = exact(torch.from_numpy(obs.astype(np.float64)))
-    return float((single - double).abs().max())
+        exact = copy.deepcopy(module).double()(torch.from_numpy(given)).numpy()
+        own = module(torch.from_numpy(obs)).numpy()
+        moved = [shaken(module, k)(torch.from_numpy(shake(given, k))).numpy() for k in range(SHAKES)]
+    return max(largest(found - exact) for found in (own, *moved))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from deploy.bundle.contract import INPUT_NAME, NEXT_STATE_NAME, NOISE_NAME, OUTPUT_NAME, STATE_NAME, Parity
-from deploy.bundle.parity import ROUNDING_FACTOR, extreme_obs, largest, random_obs
+from deploy.bundle.parity import ROUNDING_FACTOR, SHAKES, extreme_obs, largest, random_obs, shake, shaken
 from deploy.bundle.policy import runtime_session
 from robot_rl.checkpoint import TrainedPolicy
 from robot_rl.errors import ParityError
@@ -159,6 +159,7 @@ class _Compare:
     """Both programs, and PyTorch in float64 as a third."""
 
     def __init__(self, module: RecurrentPolicy, model: onnx.ModelProto) -> None:
+        self._module = module
         self._width = module.state_dim
         self._ours = torch_step(module)
         self._exact = torch_step(copy.deepcopy(module).double())
@@ -175,14 +176,18 @@ class _Compare:
         return found | self._walk(_together(sequences[:TOGETHER])) if len(sequences) > 1 else found
 
     def once(self, obs: Array) -> tuple[Gap, Gap]:
-        """Single steps from memories met along the way, for `obs`, (N, S): the gap, and PyTorch's rounding."""
+        """Single steps from memories met along the way, for `obs`, (N, S): the gap, and what rounding may come to."""
         met = np.concatenate(self._met)
         memory = met[np.arange(len(obs)) % len(met)]
         found = Gap()
         for rows in (slice(None), *(slice(i, i + 1) for i in range(len(obs)))):
             feed = {INPUT_NAME: obs[None, rows]}
             found |= gap(walk(self._ours, feed, memory[rows]), walk(self._theirs, feed, memory[rows]))
-        return found, self._off(walk(self._ours, {INPUT_NAME: obs[None]}, memory), obs[None], memory)
+        rounding = self._off(walk(self._ours, {INPUT_NAME: obs[None]}, memory), obs[None], memory)
+        for k in range(SHAKES):
+            moved = walk(torch_step(shaken(self._module, k)), {INPUT_NAME: shake(obs, k)[None]}, shake(memory, k))
+            rounding |= self._off(moved, obs[None], memory)
+        return found, rounding
 
     def _walk(self, obs: Array) -> Gap:
         """(T, N, S), from empty memories."""

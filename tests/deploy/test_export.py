@@ -18,6 +18,7 @@ from torch import nn
 
 from deploy.bundle.contract import CERTIFICATE_FILE, METADATA_KEY, MODEL_FILE, Contract, require_fit
 from deploy.bundle.export import export_policy
+from deploy.bundle.parity import _rounding
 from deploy.bundle.policy import Policy
 from deploy.commands.export import ExportConfig
 from robot_rl.checkpoint import TrainedPolicy
@@ -234,3 +235,18 @@ def test_serving_imports_no_torch() -> None:
 def test_a_tolerance_that_lets_everything_pass_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--tolerance inf; both must be above 0, and finite"):
         ExportConfig(out=tmp_path, tolerance=float("inf"))
+
+
+def test_rounding_is_that_of_any_order_of_summation() -> None:
+    # In one order these three products add up exactly in float32, in another the 1 is lost: neither tells of the other.
+    exact, lossy = (nn.Linear(3, 1, bias=False) for _ in range(2))
+    with torch.no_grad():
+        exact.weight.copy_(torch.tensor([[3e7, -3e7, 1.0]]))
+        lossy.weight.copy_(torch.tensor([[1.0, 3e7, -3e7]]))
+    ones = np.ones((1, 3), np.float32)
+    for module in (exact, lossy):
+        assert 0.25 < _rounding(module, ones) < 30.0
+    near = nn.Linear(3, 1, bias=False)
+    with torch.no_grad():
+        near.weight.fill_(0.5)
+    assert _rounding(near, ones) < 1e-6  # nothing cancels, nothing is excused
