@@ -1,6 +1,12 @@
 """The small-data bench: its figures by hand, its recipes, and one whole run of it."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -199,6 +205,30 @@ def test_a_folder_that_other_options_or_logs_began_is_refused(logs: Path, tmp_pa
         DataError, match=r"data was of another file, is [0-9a-f]{64}; finetune\.steps was 300, is 210; seed"
     ):
         bench([*words, "--report-only"])
+
+
+def test_a_run_whose_bench_was_killed_keeps_its_folder_until_it_ends(tmp_path: Path) -> None:
+    cell, verb = tmp_path / "seed0", tmp_path / "verb"
+    verb.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid.tmp\nmv {tmp_path}/pid.tmp {tmp_path}/pid\nexec sleep 60\n")
+    verb.chmod(0o700)
+    work = (
+        "import sys, pathlib; from robot_rl.bench.learning.cells import working\n"
+        f"sys.executable = {str(verb)!r}\n"
+        f"with working(pathlib.Path({str(cell)!r}), {{'seed': 0}}) as commands: commands.run(['finetune'])"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", work])
+    while not (tmp_path / "pid").is_file():
+        assert killed.poll() is None
+        time.sleep(0.05)
+    killed.kill()
+    killed.wait()
+    with pytest.raises(DataError, match="seed0 is in use by another process"), working(cell, {"seed": 0}):
+        pass
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    while True:  # until the system has taken it away
+        with suppress(DataError), working(cell, {"seed": 0}):
+            break
+        time.sleep(0.05)
 
 
 def test_two_benches_do_not_work_on_the_same_run(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from robot_rl.console import progress_bar
+from robot_rl.data.durable import FolderLock
 from robot_rl.errors import RobotRLError
 
 
@@ -32,14 +33,23 @@ def run_jobs(name: str, jobs: Mapping[str, Callable[[], None]], *, at_once: int,
             raise
 
 
-def robot_rl(words: Sequence[str]) -> str:
+def robot_rl(words: Sequence[str], lock: FolderLock | None = None) -> str:
     """Standard output of `robot-rl WORDS`.
+
+    Args:
+        words: Verb and options.
+        lock: Of the folder that it writes into: it goes on having it if the bench is killed, so that no other one
+            begins there beside it.
 
     Raises:
         RobotRLError: If it fails, with the end of what it said.
     """
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "robot_rl.cli", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-m", "robot_rl.cli", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        pass_fds=() if lock is None else (lock.descriptor,),
     )
     if done.returncode:
         raise RobotRLError(f"`robot-rl {' '.join(words)}` ended with {done.returncode}:\n{done.stderr[-2000:]}")

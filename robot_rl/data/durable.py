@@ -80,7 +80,7 @@ def write_synced(file: Path, content: bytes) -> None:
 
 
 class FolderLock:
-    """One owner a folder; the operating system frees it when the owner dies.
+    """One owner a folder; the operating system frees it when the owner dies, and all whom it gave `descriptor` to.
 
     Args:
         folder: Created if missing.
@@ -101,8 +101,13 @@ class FolderLock:
                 f"{what} {folder} is in use by another process. Stop that one, or give this one another folder."
             ) from error
 
+    @property
+    def descriptor(self) -> int:
+        """The open file that holds it: a child process that is given it (`pass_fds`) owns the folder as well."""
+        return self._fd
+
     def release(self) -> None:
-        """Let others have it; the second call does nothing."""
+        """Let others have it, once no child has it any more; the second call does nothing."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -74,9 +74,36 @@ def require_as_planned(folder: Path, plan: Plan) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Commands:
+    """Commands that write into a folder which a bench has to itself; they keep it if the bench dies before they end.
+
+    Args:
+        lock: Of that folder.
+    """
+
+    lock: FolderLock
+
+    def run(self, words: Sequence[str]) -> None:
+        """`robot-rl WORDS`."""
+        robot_rl(words, self.lock)
+
+    def train(self, words: Sequence[str], out: Path, settings: Mapping[str, Any]) -> None:
+        """`robot-rl WORDS` with `settings`, from its last checkpoint if OUT has one; they stay in a file beside it."""
+        resume = (out / "checkpoints" / "last").exists()
+        if not resume:
+            shutil.rmtree(out, ignore_errors=True)  # cut before its first checkpoint
+        file = out.with_suffix(".yaml")
+        file.write_text(yaml.safe_dump({**settings, "out": str(out), "resume": resume}))
+        self.run([*words, "--config", str(file)])
+
+
 @contextmanager
-def working(folder: Path, plan: Plan) -> Generator[None]:
+def working(folder: Path, plan: Plan) -> Generator[Commands]:
     """Have a run's folder to oneself, say there what it is told, and count the seconds of this sitting.
+
+    Yields:
+        The commands to run there.
 
     Raises:
         DataError: If it was begun with another plan, or another bench is at work on it.
@@ -87,21 +114,11 @@ def working(folder: Path, plan: Plan) -> Generator[None]:
         keep(folder / _PLAN, plan)
         start = time.perf_counter()
         try:
-            yield
+            yield Commands(lock)
         finally:
             keep(folder / _SECONDS, seconds_of(folder) + time.perf_counter() - start)
     finally:
         lock.release()
-
-
-def run_verb(words: Sequence[str], out: Path, settings: Mapping[str, Any]) -> None:
-    """`robot-rl WORDS` with `settings`, from its last checkpoint if OUT has one; they stay in a file beside it."""
-    resume = (out / "checkpoints" / "last").exists()
-    if not resume:
-        shutil.rmtree(out, ignore_errors=True)  # cut before its first checkpoint
-    file = out.with_suffix(".yaml")
-    file.write_text(yaml.safe_dump({**settings, "out": str(out), "resume": resume}))
-    robot_rl([*words, "--config", str(file)])
 
 
 def seconds_of(folder: Path) -> float:

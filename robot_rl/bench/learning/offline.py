@@ -18,7 +18,7 @@ import tyro
 from rich.table import Table
 
 from robot_rl.bench.jobs import robot_rl, run_jobs
-from robot_rl.bench.learning.cells import data_digest, keep, require_as_planned, run_verb, seconds_of, working
+from robot_rl.bench.learning.cells import data_digest, keep, require_as_planned, seconds_of, working
 from robot_rl.bench.machine import machine
 from robot_rl.config import from_mapping, load_yaml, parse, to_mapping
 from robot_rl.console import make_console, print_json
@@ -94,10 +94,10 @@ def _one(config: OfflineBenchConfig, recipe: Recipe, arm: str, seed: int) -> Non
     folder, plan = _folder(config, arm, seed), _plan(config, recipe, arm, seed)
     settings = plan["pretrain"]
     target, run = folder / "evaluation.json", folder / "run"
-    with working(folder, plan):
+    with working(folder, plan) as commands:
         if target.is_file():
             return
-        run_verb(["pretrain", settings["algorithm"]], run, settings | {"data": str(config.data)})
+        commands.train(["pretrain", settings["algorithm"]], run, settings | {"data": str(config.data)})
     words: list[str] = ["evaluate", str(run), "--episodes", str(recipe.episodes), "--json"]
     words += ["--seed", str(1_000_000 + 10_000 * seed)]
     for key in ("env", "episode_steps"):

@@ -17,8 +17,8 @@ import numpy as np
 import tyro
 
 from robot_rl.algorithms.student import EARNED
-from robot_rl.bench.jobs import robot_rl, run_jobs
-from robot_rl.bench.learning.cells import Cell, Choice, Plan, data_digest, finish, run_verb, settle, working
+from robot_rl.bench.jobs import run_jobs
+from robot_rl.bench.learning.cells import Cell, Choice, Plan, data_digest, finish, settle, working
 from robot_rl.bench.learning.online_recipe import OnlineRecipe
 from robot_rl.bench.learning.online_report import table, write_results
 from robot_rl.config import from_mapping, load_yaml, parse
@@ -120,16 +120,16 @@ class _Teacher:
 
     def teach(self) -> None:
         """Train it and merge its sources where an arm wants them, unless that is done already."""
-        with working(self.folder, self.plan):
+        with working(self.folder, self.plan) as commands:
             sources = list(map(str, self.sources))
             if not (self.folder / "done").is_file():
-                run_verb(
+                commands.train(
                     ["pretrain", "teacher"], self.folder / "run", self.recipe.teachers[self.name] | {"sources": sources}
                 )
                 (self.folder / "done").touch()
             wanted = any(parts.get("data") == self.name for parts in self.recipe.arms.values())
             if wanted and not (self.folder / "data").exists():
-                robot_rl(["data", "merge", *sources, "--out", str(self.folder / "data")])
+                commands.run(["data", "merge", *sources, "--out", str(self.folder / "data")])
 
 
 @dataclass(frozen=True)
@@ -174,17 +174,17 @@ class _Cell(Cell):
             common["data"] = str(self.logs)
         settings: dict[str, Any] = {**self.plan["finetune"], **common, "in_turns": True}
         out = self.folder / "finetune"
-        with working(self.folder, self.plan):
+        with working(self.folder, self.plan) as commands:
             if "pretrain" in self.parts:
                 start = self.folder / "pretrain"
                 pretrain: dict[str, Any] = {**self.plan["pretrain"], **common}
-                run_verb(["pretrain", pretrain["algorithm"]], start, pretrain)
+                commands.train(["pretrain", pretrain["algorithm"]], start, pretrain)
                 settings["start"] = str(start)
             if "data" in self.parts:
                 settings["data"] = str(_Teacher(self.config, self.recipe, self.parts["data"]).folder / "data")
             if "teacher" in self.parts:
                 settings["transfer"] = str(_Teacher(self.config, self.recipe, self.parts["teacher"]).folder / "run")
-            run_verb(["finetune", settings["algorithm"]], out, settings)
+            commands.train(["finetune", settings["algorithm"]], out, settings)
         finish(self, out, {"weights": _weights(out), "earned": _earned(out)})
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import tyro
 
 from robot_rl.bench.jobs import run_jobs
-from robot_rl.bench.learning.cells import Cell, Choice, Plan, data_digest, finish, run_verb, settle, working
+from robot_rl.bench.learning.cells import Cell, Choice, Plan, data_digest, finish, settle, working
 from robot_rl.bench.learning.small_data_recipe import SmallDataRecipe
 from robot_rl.bench.learning.small_data_report import write_results
 from robot_rl.config import from_mapping, load_yaml, parse
@@ -97,26 +97,26 @@ class _Cell(Cell):
         """Train the world model that this arm shares with others, unless it is there already."""
         settings: dict[str, Any] = {**self.recipe.models[self.recipe.arms[self.arm].model], "seed": self.seed}
         run = self.model_folder / "run"
-        with working(self.model_folder, {"data": data_digest(self.data), "model": settings}):
+        with working(self.model_folder, {"data": data_digest(self.data), "model": settings}) as commands:
             if not (run / "report.json").is_file():
-                run_verb(["world-model", settings["kind"]], run, settings | {"data": str(self.data)})
+                commands.train(["world-model", settings["kind"]], run, settings | {"data": str(self.data)})
 
     def run(self) -> None:
         arm = self.recipe.arms[self.arm]
         model: dict[str, Any] = {"world_model": str(self.model_folder / "run")} if arm.model else {}
         finetune: dict[str, Any] = {**self.plan["finetune"], "seed": self.seed, "in_turns": True}
         out = self.folder / "finetune"
-        with working(self.folder, self.plan):
+        with working(self.folder, self.plan) as commands:
             if arm.pretrain is not None:
                 start = self.folder / "pretrain"
                 pretrain: dict[str, Any] = {**self.plan["pretrain"], **model, "seed": self.seed, "data": str(self.data)}
-                run_verb(["pretrain", pretrain["algorithm"]], start, pretrain)
+                commands.train(["pretrain", pretrain["algorithm"]], start, pretrain)
                 finetune["start"] = str(start)
             if arm.logged:
                 finetune["data"] = str(self.data)
             if arm.online_model:
                 finetune |= model
-            run_verb(["finetune", finetune["algorithm"]], out, finetune)
+            commands.train(["finetune", finetune["algorithm"]], out, finetune)
         finish(self, out)
 
 
