@@ -49,7 +49,7 @@ def step_parity(
     on_extreme, rounding = _difference(module, session, extreme), _rounding(module, extreme)
     worst = max(on_real, on_drawn)
     allowed = tolerance + ROUNDING_FACTOR * rounding
-    if not worst <= tolerance or not on_extreme <= allowed:
+    if not worst <= tolerance or not on_extreme <= allowed < np.inf:  # what is no number is no rounding
         raise ParityError(
             f"ONNX Runtime differs from PyTorch by {worst:.3g} on recorded and random observations "
             f"(tolerance {tolerance:g}) and by {on_extreme:.3g} on extreme ones (allowed {allowed:.3g}). "

@@ -119,6 +119,27 @@ def test_nan_never_counts_as_parity(tmp_path: Path, trained: TrainedPolicy) -> N
         export_policy(replace(trained, module=Silent()), tmp_path / "out", [])
 
 
+class NotANumberFarOut(nn.Module):
+    """A policy that is one within some standard deviations alone."""
+
+    def __init__(self, policy: nn.Module, mean: np.ndarray, std: np.ndarray) -> None:
+        super().__init__()
+        self.policy = policy
+        self.register_buffer("mean", torch.from_numpy(mean))
+        self.register_buffer("std", torch.from_numpy(std))
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        distance = ((obs - self.mean) / self.std).square().mean(-1, keepdim=True)
+        return self.policy(obs) + 0.0 * torch.sqrt(16.0 - distance)
+
+
+def test_an_action_that_is_no_number_far_out_is_not_excused_as_rounding(tmp_path: Path, trained: TrainedPolicy) -> None:
+    module = NotANumberFarOut(trained.module, trained.stats.mean, trained.stats.std)
+    with pytest.raises(ParityError, match=r"by inf on extreme ones"):
+        export_policy(replace(trained, module=module), tmp_path / "b", [])
+    assert not (tmp_path / "b").exists()
+
+
 def copy_of(bundle: Bundle, to: Path) -> Path:
     shutil.copytree(bundle[0], to)
     return to
