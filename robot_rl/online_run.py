@@ -189,10 +189,10 @@ class OnlineRun:
                 f"{config.algorithm} diverged: {', '.join(odd)} is not finite after {now} interactions. Lower "
                 f"--agent.lr {config.agent.lr:g}. The last checkpoint is kept."
             )
-        if isinstance(self.learner.agent, Student):
-            scalars |= self.learner.agent.earnings
-        self._metrics.log(now, scalars | self.recent.scalars() | {"updates": float(self.learner.done)})
-        if not (self.learner.done or self._told):  # episodes and evaluation are of the policy as it came
+        agent = self.learner.agent
+        trials = agent.earnings if isinstance(agent, Student) else {}
+        self._metrics.log(now, scalars | trials | self.recent.scalars() | {"updates": float(self.learner.done)})
+        if not (self.learner.done or trials or self._told):  # episodes and evaluation are of the policy as it came
             told = self.recent.too_wide(self.results)
             if told is not None:
                 _log.warning(told)

@@ -30,9 +30,8 @@ from robot_rl.nets.ensemble import EnsembleLinear, EnsembleNorm
 from robot_rl.spec import Spec
 from robot_rl.world_models.model import Guess, Targets, WorldModel
 
-_ROWS = (
-    1024  # predicted at a time: layers of more rows leave the cache, and their memory is taken and given back each time
-)
+# Predicted at a time: layers of more rows leave the cache, and their memory is taken and given back each time.
+_ROWS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
