@@ -87,7 +87,7 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
     """Run `config`; returns the last evaluation's scalars (empty without an environment).
 
     Raises:
-        DataError: If the dataset cannot be learned from.
+        DataError: If the dataset cannot be learned from, or another process is at work on `out`.
         DivergedError: If a loss is not finite any more.
         KeyboardInterrupt: After Ctrl-C, once the state is saved.
         CheckpointError: If `out` already holds a run and `resume` is off, or holds none, or one of more updates, and
@@ -110,10 +110,13 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
     probe = Replay.of(dataset.spec, held_out, device, beside=dataset.path) if held_out else None
     agent, sampler, progress = _start(config, dataset, training, device)
     source = _augmented(config, replay, agent, progress)
-    log = RunLog(config.out, config, resume_step=agent.updates or None, wandb=config.wandb)
     results: dict[str, float] = {}
     stop = threading.Event()
-    with progress_bar(hidden=quiet) as bar, interrupt_sets(stop):
+    with (
+        RunLog(config.out, config, resume_step=agent.updates or None, wandb=config.wandb) as log,
+        progress_bar(hidden=quiet) as bar,
+        interrupt_sets(stop),
+    ):
         task = bar.add_task(config.algorithm, total=config.steps, completed=agent.updates, note="")
         while agent.updates < config.steps and not stop.is_set():
             metrics = agent.update(agent.draw(source, sampler))
@@ -130,7 +133,6 @@ def pretrain(config: PretrainConfig, *, quiet: bool = False) -> dict[str, float]
                 log.log(step, results)
             if step % config.checkpoint_every == 0 or last or stop.is_set():
                 _save(config, agent, sampler, source)
-    log.close()
     if env is not None:
         env.close()
     if stop.is_set():

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import matplotlib as mpl
 
@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 from torch.utils.tensorboard import SummaryWriter
 
 from robot_rl.config import save_yaml, to_mapping
-from robot_rl.data.durable import write_synced
+from robot_rl.data.durable import FolderLock, write_synced
 from robot_rl.errors import ConfigError, DataError
 
 
@@ -31,7 +31,7 @@ def require_intervals(**intervals: int) -> None:
 
 
 class RunLog:
-    """Scalars of one run: `metrics.jsonl`, TensorBoard and, if asked for, W&B.
+    """Scalars of one run: `metrics.jsonl`, TensorBoard and, if asked for, W&B. Owns the folder until it is closed.
 
     Args:
         path: Run folder; created.
@@ -39,6 +39,10 @@ class RunLog:
         resume_step: Drop what was logged after this step, which may be 0; None for a new run.
         wandb: Log to Weights & Biases as well.
         unit: What steps count, for the plot.
+
+    Raises:
+        ConfigError: If W&B is asked for and not installed.
+        DataError: If another process is at work on the run.
     """
 
     def __init__(
@@ -51,13 +55,13 @@ class RunLog:
         unit: str = "gradient updates",
     ) -> None:
         service = _import_wandb() if wandb else None  # before anything is written
-        path.mkdir(parents=True, exist_ok=True)
+        kept = [row for row in read_metrics(path) if resume_step is not None and row["step"] <= resume_step]
+        self._lock = FolderLock(path, "Run folder")
         self.path = path
         self._unit = unit
         began = replace(config, resume=False) if getattr(config, "resume", False) else config
         save_yaml(began, path / "config.yaml")  # given back with --config it begins a run, however this one was begun
         self._file = path / "metrics.jsonl"
-        kept = [row for row in read_metrics(path) if resume_step is not None and row["step"] <= resume_step]
         write_synced(self._file, "".join(json.dumps(row) + "\n" for row in kept).encode())
         self._board = SummaryWriter(path / "tensorboard", purge_step=resume_step)
         self._wandb = None
@@ -65,6 +69,12 @@ class RunLog:
             self._wandb = service.init(
                 project="robot-rl", name=path.name, dir=str(path), config=to_mapping(config), resume="allow"
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         """Record named scalars at `step`."""
@@ -76,11 +86,14 @@ class RunLog:
             self._wandb.log(dict(scalars), step=step)
 
     def close(self) -> None:
-        """Flush everything and draw `learning_curve.png`."""
-        self._board.close()
-        if self._wandb is not None:
-            self._wandb.finish()
-        plot_curves(self.path, self._unit)
+        """Flush everything, draw `learning_curve.png` and let others have the folder."""
+        try:
+            self._board.close()
+            if self._wandb is not None:
+                self._wandb.finish()
+            plot_curves(self.path, self._unit)
+        finally:
+            self._lock.release()
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

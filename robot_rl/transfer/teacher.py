@@ -86,6 +86,7 @@ def train_teacher(config: TeacherConfig, *, quiet: bool = False) -> dict[str, fl
         ConfigError: If there are too few sources.
         CheckpointError: If `out` already holds a run and `resume` is off, or holds none, or one of more updates, and
             it is on.
+        DataError: If another process is at work on `out`.
         DivergedError: If the loss is not finite any more.
         KeyboardInterrupt: After Ctrl-C, once the state is saved.
         SpecMismatch: If the sources' observations or actions differ.
@@ -93,27 +94,26 @@ def train_teacher(config: TeacherConfig, *, quiet: bool = False) -> dict[str, fl
     config = replace(config, sources=tuple(path.absolute() for path in config.sources))
     torch.set_num_threads(config.threads)
     run = _Training(config)
-    log = RunLog(config.out, config, resume_step=run.updates or None)
     stop = threading.Event()
     found: dict[str, float] = {}
-    with progress_bar(hidden=quiet) as bar, interrupt_sets(stop):
-        task = bar.add_task("teacher", total=config.steps, completed=run.updates, note="")
-        while run.updates < config.steps and not stop.is_set():
-            metrics = run.update()
-            last = run.updates == config.steps
-            if run.updates % config.log_every == 0 or last:
-                found = {name: float(value) for name, value in (metrics | run.judge()).items()}
-                if not all(map(math.isfinite, found.values())):
-                    raise DivergedError(f"The teacher diverged at update {run.updates}; lower --model.model-lr.")
-                log.log(run.updates, found)
-                note = f"observation {found['model/observation']:.3g}, held out {found['held_out/observation']:.3g}"
-                bar.update(task, completed=run.updates, note=note)
-            if run.updates % config.checkpoint_every == 0 or last or stop.is_set():
-                run.save()
-    log.close()
-    if stop.is_set():
-        raise KeyboardInterrupt(f"saved at update {run.updates}; go on with --resume")
-    run.write_steps()
+    with RunLog(config.out, config, resume_step=run.updates or None) as log:
+        with progress_bar(hidden=quiet) as bar, interrupt_sets(stop):
+            task = bar.add_task("teacher", total=config.steps, completed=run.updates, note="")
+            while run.updates < config.steps and not stop.is_set():
+                metrics = run.update()
+                last = run.updates == config.steps
+                if run.updates % config.log_every == 0 or last:
+                    found = {name: float(value) for name, value in (metrics | run.judge()).items()}
+                    if not all(map(math.isfinite, found.values())):
+                        raise DivergedError(f"The teacher diverged at update {run.updates}; lower --model.model-lr.")
+                    log.log(run.updates, found)
+                    note = f"observation {found['model/observation']:.3g}, held out {found['held_out/observation']:.3g}"
+                    bar.update(task, completed=run.updates, note=note)
+                if run.updates % config.checkpoint_every == 0 or last or stop.is_set():
+                    run.save()
+        if stop.is_set():
+            raise KeyboardInterrupt(f"saved at update {run.updates}; go on with --resume")
+        run.write_steps()
     return found or read_metrics(config.out)[-1]  # a run that was at its end already says how it ended
 
 

@@ -55,7 +55,7 @@ def train(config: WorldModelConfig, *, quiet: bool = False) -> Verdict:
     """Run `config`; returns the held-out figures, which report.md shows.
 
     Raises:
-        DataError: If the dataset cannot be learned from.
+        DataError: If the dataset cannot be learned from, or another process is at work on `out`.
         DivergedError: If the held-out error is not finite any more.
         KeyboardInterrupt: After Ctrl-C, once the state is saved.
         CheckpointError: If `out` already holds a run and `resume` is off, or holds none and it is on.
@@ -67,26 +67,26 @@ def train(config: WorldModelConfig, *, quiet: bool = False) -> Verdict:
     training, held_out = holdout.split(list(dataset))
     model, fitter = _start(config, dataset, training, held_out)
     model.holdout = holdout
-    log = RunLog(config.out, config, resume_step=fitter.epochs or None)
     stop = threading.Event()
-    with progress_bar(hidden=quiet) as bar, interrupt_sets(stop):
-        task = bar.add_task(f"{config.kind}, epochs", total=config.model.epochs, completed=fitter.epochs, note="")
-        while fitter.epochs < config.model.epochs and not fitter.finished and not stop.is_set():
-            scalars = {name: float(value) for name, value in fitter.epoch().items()}
-            if not math.isfinite(scalars["held_out/error"]):
-                raise DivergedError(f"{config.kind} diverged at epoch {fitter.epochs}; lower --model.lr.")
-            log.log(fitter.epochs, scalars)
-            bar.update(task, completed=fitter.epochs, note=f"held-out error {scalars['held_out/error']:.4g}")
-            if fitter.epochs % config.checkpoint_every == 0 or stop.is_set():
-                save_model(config.out, model, fitter, name=config.kind, train_config=config)
-    log.close()
-    if stop.is_set():
-        raise KeyboardInterrupt(f"saved at epoch {fitter.epochs}; go on with --resume")
-    fitter.finish()
-    verdict = judge(model, training, held_out)
-    title = f"{config.kind} on {dataset.origin}"
-    save_model(config.out, model, fitter, name=config.kind, train_config=config, verdict=verdict)
-    write_report(config.out, model, verdict, held_out, title=title, epochs=fitter.epochs)  # a sign that all is there
+    with RunLog(config.out, config, resume_step=fitter.epochs or None) as log:
+        with progress_bar(hidden=quiet) as bar, interrupt_sets(stop):
+            task = bar.add_task(f"{config.kind}, epochs", total=config.model.epochs, completed=fitter.epochs, note="")
+            while fitter.epochs < config.model.epochs and not fitter.finished and not stop.is_set():
+                scalars = {name: float(value) for name, value in fitter.epoch().items()}
+                if not math.isfinite(scalars["held_out/error"]):
+                    raise DivergedError(f"{config.kind} diverged at epoch {fitter.epochs}; lower --model.lr.")
+                log.log(fitter.epochs, scalars)
+                bar.update(task, completed=fitter.epochs, note=f"held-out error {scalars['held_out/error']:.4g}")
+                if fitter.epochs % config.checkpoint_every == 0 or stop.is_set():
+                    save_model(config.out, model, fitter, name=config.kind, train_config=config)
+        if stop.is_set():
+            raise KeyboardInterrupt(f"saved at epoch {fitter.epochs}; go on with --resume")
+        fitter.finish()
+        verdict = judge(model, training, held_out)
+        title = f"{config.kind} on {dataset.origin}"
+        save_model(config.out, model, fitter, name=config.kind, train_config=config, verdict=verdict)
+        # last, a sign that all is there
+        write_report(config.out, model, verdict, held_out, title=title, epochs=fitter.epochs)
     return verdict
 
 

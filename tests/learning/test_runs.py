@@ -20,9 +20,9 @@ from robot_rl.checkpoint import load_agent, load_policy, resolve
 from robot_rl.cli import main
 from robot_rl.data.dataset import Dataset, load_dataset, write_dataset
 from robot_rl.data.replay import Batch
-from robot_rl.errors import CheckpointError, ConfigError, DivergedError
+from robot_rl.errors import CheckpointError, ConfigError, DataError, DivergedError
 from robot_rl.pretrain import PretrainConfig, pretrain
-from robot_rl.run import read_metrics
+from robot_rl.run import RunLog, read_metrics
 
 SMALL = {
     "bc": BCConfig(hidden=(16,), batch_size=8, dropout=0.2, ema=0.9),
@@ -57,6 +57,21 @@ def test_resuming_equals_never_having_stopped(name: str, dataset: Dataset, tmp_p
         assert torch.equal(value, two.training_state()[key]), key
     assert torch.equal(one_progress["sampler"], two_progress["sampler"])
     assert read_metrics(straight) == read_metrics(halves)
+
+
+def test_two_runs_cannot_share_a_folder(dataset: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with RunLog(out, config("bc", dataset, out, 4)):  # another process before its first checkpoint
+        with pytest.raises(DataError, match=r"Run folder .* in use by another process"):
+            pretrain(config("bc", dataset, out, 4), quiet=True)
+        assert read_metrics(out) == []
+    pretrain(config("bc", dataset, out, 2), quiet=True)
+    with RunLog(out, config("bc", dataset, out, 2), resume_step=2):
+        before = [(file.name, file.read_bytes()) for file in sorted(out.glob("*.*")) if file.is_file()]
+        with pytest.raises(DataError, match="in use by another process"):
+            pretrain(config("bc", dataset, out, 4, resume=True), quiet=True)
+        assert before == [(file.name, file.read_bytes()) for file in sorted(out.glob("*.*")) if file.is_file()]
+    pretrain(config("bc", dataset, out, 4, resume=True), quiet=True)  # let go of
 
 
 def test_the_same_seed_gives_the_same_run(dataset: Dataset, tmp_path: Path) -> None:
