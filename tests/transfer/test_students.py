@@ -25,7 +25,7 @@ from robot_rl.evaluate import act_with
 from robot_rl.finetune import finetune
 from robot_rl.latent.model import LatentModelConfig, symlog
 from robot_rl.nets.actor import ResidualActor
-from robot_rl.online_run import FinetuneConfig
+from robot_rl.online_run import FinetuneConfig, OnlineRun
 from robot_rl.run import read_metrics
 from robot_rl.transfer.action_replay import GUIDE
 from robot_rl.transfer.guide import Guide, TransferConfig
@@ -285,6 +285,18 @@ def test_trials_are_episodes_of_the_run_and_outlive_an_interruption(teacher, tmp
     finetune(study(tried, tmp_path / "parts", teacher, steps=20, warmup=70), quiet=True)
     finetune(study(tried, tmp_path / "parts", teacher, steps=80, warmup=70, resume=True), quiet=True)
     assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_episodes_of_sources_on_trial_say_nothing_of_how_the_policy_explores(teacher, tmp_path, caplog):
+    for parts, words in ((TRIED, 0), (TAKEN, 1)):
+        run = OnlineRun(study(replace(SAC, transfer=parts), tmp_path / f"run{words}", teacher))
+        run.learner.agent.guide.trials.tried[0] = float(parts.trials)
+        run.results = {"eval/success": 1.0}
+        for _ in range(8):
+            run.recent.add(0.0, False)
+            run.write_metrics({})
+        run.close()
+        assert len(caplog.messages) == words
 
 
 @pytest.mark.parametrize("cfg", [SAC, DREAMER], ids=["latent-sac", "dreamer"])
