@@ -10,7 +10,8 @@ from robot_rl.data.dataset import load_dataset
 from robot_rl.world_models.registry import MODEL_CONFIGS
 from robot_rl.world_models.train import WorldModelConfig, train
 
-DESCRIPTION = """Train a world model on a dataset: `robot-rl world-model vae|ensemble --data DIR --out RUN`.
+DESCRIPTION = """Train a world model on a dataset: `robot-rl world-model ensemble|vae --data DIR --out RUN`. `ensemble`
+is the one to take, `vae` the one of the paper (`robot-rl world-model vae --help` for its options).
 
 Options of the model are dotted: `--model.epochs 100`. The run folder holds checkpoints and report.md: one-step
 and open-loop errors beside naive predictors, calibration, predicted beside real. `robot-rl pretrain` augments
@@ -19,7 +20,7 @@ its batches with it by `--world-model RUN`; a model that a naive predictor beats
 
 def main(argv: Sequence[str]) -> int:
     """Parse, train, and say how good it is."""
-    name = chosen_kind(argv, MODEL_CONFIGS, key="kind", what="a world model", default="vae")
+    name = chosen_kind(argv, MODEL_CONFIGS, key="kind", what="a world model", default="ensemble")
     config = parse(
         WorldModelConfig,
         argv,
