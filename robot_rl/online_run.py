@@ -22,7 +22,7 @@ from torch import Tensor
 from robot_rl.algorithms.agent import Agent, Metrics
 from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
 from robot_rl.algorithms.student import Student
-from robot_rl.checkpoint import load_agent, load_policy, resolve, save_checkpoint
+from robot_rl.checkpoint import load_agent, load_policy, save_checkpoint
 from robot_rl.data.dataset import load_dataset
 from robot_rl.data.hindsight import Hindsight, goal_fn
 from robot_rl.data.replay import MEMORY_GB, Replay
@@ -37,7 +37,7 @@ from robot_rl.evaluate import act_with, rollout
 from robot_rl.intervene import require_takeovers
 from robot_rl.online import OnlineConfig, OnlineLearner
 from robot_rl.recent_episodes import RecentEpisodes
-from robot_rl.resume import ONLINE, require_as_begun, require_not_beyond, require_online
+from robot_rl.resume import ONLINE, require_as_begun, require_not_beyond, require_online, require_unbegun
 from robot_rl.run import RunLog, read_metrics, require_intervals
 from robot_rl.spec import Spec
 from robot_rl.transfer.lesson import learn_from, with_teacher
@@ -257,12 +257,7 @@ def open_env(config: FinetuneConfig, spec: Spec) -> Env:
 
 
 def _resumed(config: FinetuneConfig, device: str) -> tuple[Agent, dict[str, Tensor]] | None:
-    exists = (config.out / "checkpoints" / "last").exists()
-    if exists and not config.resume:
-        raise CheckpointError(
-            f"{config.out} already holds a run at update {resolve(config.out).name.lstrip('0') or '0'}. "
-            f"Add --resume to go on with it, or choose another --out."
-        )
+    require_unbegun(config.out, resume=config.resume)
     if not config.resume:
         return None
     agent, state = load_agent(config.out, device=device)

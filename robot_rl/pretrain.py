@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robot_rl.algorithms.agent import Agent
 from robot_rl.algorithms.registry import AgentConfig, AlgorithmName, build_agent
-from robot_rl.checkpoint import load_agent, resolve, save_checkpoint
+from robot_rl.checkpoint import load_agent, save_checkpoint
 from robot_rl.console import progress_bar
 from robot_rl.data.dataset import Dataset, load_dataset
 from robot_rl.data.replay import MEMORY_GB, Batch, Replay, TransitionSource
@@ -26,7 +26,7 @@ from robot_rl.envs import Env, env_spec, make_env
 from robot_rl.errors import CheckpointError, ConfigError, DataError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.interrupt import interrupt_sets
-from robot_rl.resume import require_as_begun, require_not_beyond, require_pretrained, require_same_logs
+from robot_rl.resume import require_as_begun, require_not_beyond, require_pretrained, require_same_logs, require_unbegun
 from robot_rl.run import RunLog, require_intervals
 from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented
 
@@ -154,12 +154,7 @@ def _start(
 ) -> tuple[Agent, torch.Generator, dict[str, Tensor] | None]:
     """Agent, sampler, and what a resumed run left beside them."""
     sampler = torch.Generator(device).manual_seed(config.seed)
-    exists = (config.out / "checkpoints" / "last").exists()
-    if exists and not config.resume:
-        raise CheckpointError(
-            f"{config.out} already holds a run at update {resolve(config.out).name.lstrip('0')}. "
-            f"Add --resume to go on with it, or choose another --out."
-        )
+    require_unbegun(config.out, resume=config.resume)
     if config.resume:
         agent, state = load_agent(config.out, device=device)
         require_pretrained(config.out, state)

@@ -16,6 +16,24 @@ ONLINE = "interactions"  # in the state of runs that learn online
 SHOWN = 6  # differences that a message lists
 
 
+def require_unbegun(run: Path, *, resume: bool, counts: str = "update") -> None:
+    """Refuse to begin where a run already lies, unless it is to be gone on with.
+
+    Args:
+        run: Run folder.
+        resume: Whether it is.
+        counts: What its checkpoints are numbered by.
+
+    Raises:
+        CheckpointError: Naming how far it came.
+    """
+    if not resume and (run / "checkpoints" / "last").exists():
+        raise CheckpointError(
+            f"{run} already holds a run at {counts} {resolve(run).name.lstrip('0') or '0'}. "
+            f"Add --resume to go on with it, or choose another --out."
+        )
+
+
 def require_as_begun(run: Path, config: Any, keys: Sequence[str], *, free: Sequence[str] = ()) -> None:
     """Refuse to go on with a run by other options than it was begun with.
 

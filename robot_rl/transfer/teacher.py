@@ -39,7 +39,7 @@ from robot_rl.errors import CheckpointError, ConfigError, DivergedError
 from robot_rl.interrupt import interrupt_sets
 from robot_rl.latent.model import LatentModel, LatentModelConfig, Metrics
 from robot_rl.nets.actor import Scaler
-from robot_rl.resume import require_as_begun, require_not_beyond
+from robot_rl.resume import require_as_begun, require_not_beyond, require_unbegun
 from robot_rl.run import RunLog, read_metrics, require_intervals
 from robot_rl.spec import Spec
 from robot_rl.transfer.guide import SourceSteps
@@ -131,12 +131,7 @@ class _Training:
                 f"them with --names."
             )
         self.spec = _common_spec(datasets, config.sources)
-        exists = (config.out / "checkpoints" / "last").exists()
-        if exists and not config.resume:
-            raise CheckpointError(
-                f"{config.out} already holds a run at update {resolve(config.out).name.lstrip('0')}. "
-                f"Add --resume to go on with it, or choose another --out."
-            )
+        require_unbegun(config.out, resume=config.resume)
         parts = [_split(dataset, config) for dataset in datasets]
         self._all = datasets
         self.stats = observation_stats(episode for training, _ in parts for episode in training)

@@ -10,16 +10,15 @@ from pathlib import Path
 import torch
 import tyro
 
-from robot_rl.checkpoint import resolve
 from robot_rl.console import progress_bar
 from robot_rl.data.dataset import Dataset, load_dataset
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Replay
 from robot_rl.data.stats import observation_stats
 from robot_rl.device import DeviceName, pick_device
-from robot_rl.errors import CheckpointError, ConfigError, DivergedError
+from robot_rl.errors import ConfigError, DivergedError
 from robot_rl.interrupt import interrupt_sets
-from robot_rl.resume import require_as_begun, require_same_logs
+from robot_rl.resume import require_as_begun, require_same_logs, require_unbegun
 from robot_rl.run import RunLog, require_intervals
 from robot_rl.world_models.fit import Fitter
 from robot_rl.world_models.holdout import Holdout
@@ -94,11 +93,7 @@ def _start(
     config: WorldModelConfig, dataset: Dataset, training: list[Episode], held_out: list[Episode]
 ) -> tuple[WorldModel, Fitter]:
     device = pick_device(config.device)
-    if (config.out / "checkpoints" / "last").exists() and not config.resume:
-        raise CheckpointError(
-            f"{config.out} already holds a run at epoch {resolve(config.out).name.lstrip('0')}. "
-            f"Add --resume to go on with it, or choose another --out."
-        )
+    require_unbegun(config.out, resume=config.resume, counts="epoch")
     rows, kept = (Replay.of(dataset.spec, part, device).transitions() for part in (training, held_out))
     if config.resume:
         require_as_begun(config.out, config, ("kind", "model", "seed", "holdout"), free=("model.epochs",))

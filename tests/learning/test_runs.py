@@ -59,6 +59,10 @@ def test_resuming_equals_never_having_stopped(name: str, dataset: Dataset, tmp_p
     assert read_metrics(straight) == read_metrics(halves)
 
 
+def files_of(run: Path) -> list[tuple[str, bytes]]:
+    return [(file.name, file.read_bytes()) for file in sorted(run.glob("*.*")) if file.is_file()]
+
+
 def test_two_runs_cannot_share_a_folder(dataset: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with RunLog(out, config("bc", dataset, out, 4)):  # another process before its first checkpoint
@@ -67,10 +71,10 @@ def test_two_runs_cannot_share_a_folder(dataset: Dataset, tmp_path: Path) -> Non
         assert read_metrics(out) == []
     pretrain(config("bc", dataset, out, 2), quiet=True)
     with RunLog(out, config("bc", dataset, out, 2), resume_step=2):
-        before = [(file.name, file.read_bytes()) for file in sorted(out.glob("*.*")) if file.is_file()]
+        before = files_of(out)
         with pytest.raises(DataError, match="in use by another process"):
             pretrain(config("bc", dataset, out, 4, resume=True), quiet=True)
-        assert before == [(file.name, file.read_bytes()) for file in sorted(out.glob("*.*")) if file.is_file()]
+        assert before == files_of(out)
     pretrain(config("bc", dataset, out, 4, resume=True), quiet=True)  # let go of
 
 
