@@ -70,6 +70,11 @@ class Episode:
         return len(self.actions)
 
     @property
+    def transitions(self) -> int:
+        """Number of steps whose next observation is logged: T, or T - 1 where o_T is missing."""
+        return len(self) - (not self.final_observed)
+
+    @property
     def return_(self) -> float:
         """Undiscounted sum of rewards."""
         return float(self.rewards.sum(dtype=np.float64))

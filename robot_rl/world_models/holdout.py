@@ -25,9 +25,12 @@ class Holdout:
     def split(self, episodes: Sequence[Episode]) -> tuple[list[Episode], list[Episode]]:
         """Training and held-out episodes, in their order; at least one on each side.
 
+        An episode of a single step whose outcome is not logged has nothing to learn or to judge by, and is on neither.
+
         Raises:
             DataError: If there are fewer than two episodes.
         """
+        episodes = [episode for episode in episodes if episode.transitions]
         if len(episodes) < 2:
             raise DataError(
                 f"A world model needs episodes to hold out, and there are {len(episodes)}. Record at least 2."

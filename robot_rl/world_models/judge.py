@@ -96,7 +96,7 @@ def _open_loop(
     model: WorldModel, episodes: Sequence[Episode], naive: dict[str, Predictor], draws: torch.Generator
 ) -> tuple[dict[str, list[float]], tuple[int, ...]]:
     """Errors after k steps of a predictor fed with its own predictions and the real actions."""
-    horizons = tuple(k for k in HORIZONS if any(len(e) >= k for e in episodes))
+    horizons = tuple(k for k in HORIZONS if any(e.transitions >= k for e in episodes))
     errors: dict[str, list[float]] = {name: [] for name in ("model", *naive)}
     for k in horizons:
         obs, actions, goal = _windows(model, episodes, k)
@@ -117,9 +117,8 @@ def _windows(model: WorldModel, episodes: Sequence[Episode], k: int) -> tuple[Te
     actions: list[Tensor] = []
     goals: list[Tensor] = []
     for episode in episodes:
-        seen = len(episode) if episode.final_observed else len(episode) - 1
         obs, action = torch.tensor(episode.observations), torch.tensor(episode.actions)
-        for start in range(0, seen - k + 1, max(1, k // 2)):
+        for start in range(0, episode.transitions - k + 1, max(1, k // 2)):
             firsts.append(obs[start])
             actions.append(action[start : start + k])
             goals.append(obs[start + k])
@@ -159,7 +158,7 @@ def _ends(probability: Tensor, mask: Tensor) -> tuple[int, int, int]:
 
 
 def _spearman(a: Tensor, b: Tensor) -> float:
-    if float(a.std()) < 1e-12 or float(b.std()) < 1e-12:
+    if len(a) < 2 or float(a.std()) < 1e-12 or float(b.std()) < 1e-12:
         return 0.0
     ranks = torch.stack([a.argsort().argsort(), b.argsort().argsort()]).double()
     return float(torch.corrcoef(ranks)[0, 1])

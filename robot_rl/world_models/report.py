@@ -32,7 +32,7 @@ def write_report(
     _plot_dimensions(out / "error_by_dimension.png", verdict, names)
     _plot_open_loop(out / "open_loop.png", verdict)
     _plot_calibration(out / "calibration.png", verdict)
-    _plot_rollout(out / "rollout.png", model, max(held_out, key=len), verdict)
+    _plot_rollout(out / "rollout.png", model, max(held_out, key=lambda e: e.transitions), verdict)
     (out / "report.json").write_text(json.dumps(to_mapping(verdict), indent=1) + "\n")
     target = out / "report.md"
     target.write_text(_text(title, verdict, names, epochs))
@@ -116,7 +116,7 @@ def _plot_calibration(target: Path, verdict: Verdict) -> None:
 
 @torch.no_grad()
 def _plot_rollout(target: Path, model: WorldModel, episode: Episode, verdict: Verdict) -> None:
-    steps = min(ROLLOUT_STEPS, len(episode))
+    steps = min(ROLLOUT_STEPS, episode.transitions)
     draws = torch.Generator(model.device).manual_seed(0)
     actions = torch.tensor(episode.actions[:steps], device=model.device)
     obs = torch.tensor(episode.observations[:1], device=model.device)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from robot_rl.data.episode import Episode
 from robot_rl.data.replay import Batch, Replay
 from robot_rl.data.stats import ObservationStats, observation_stats
 from robot_rl.errors import ConfigError, DataError
@@ -20,6 +22,7 @@ from robot_rl.world_models.judge import judge
 from robot_rl.world_models.model import Targets, WorldModel
 from robot_rl.world_models.naive import linear
 from robot_rl.world_models.registry import build_model
+from robot_rl.world_models.report import write_report
 from robot_rl.world_models.vae import VAEConfig, VAEModel
 from tests.world_models.made import drifting_episodes, drifting_spec
 
@@ -271,6 +274,39 @@ def test_an_episode_that_was_trained_on_is_never_held_out_later() -> None:
         cut = [type(e)(observations=e.observations[:4], actions=e.actions[:3], rewards=e.rewards[:3], source=e.source)
                for e in episodes]  # fmt: skip
         assert [e.source for e in rule.split(cut)[1]] == [e.source for e in rule.split(episodes)[1]]
+
+
+def without_last(episode: Episode) -> Episode:
+    """As a log shows it that lacks the last observation."""
+    observations = np.concatenate([episode.observations[:-1], episode.observations[-2:-1]])
+    return replace(episode, observations=observations, final_observed=False)
+
+
+def test_a_step_whose_outcome_is_not_logged_is_no_window(tmp_path: Path) -> None:
+    model, _ = fitted(ENSEMBLE, 1)
+    held_out = [without_last(e) for e in drifting_episodes(30, steps=20, seed=3) if len(e) == 20]
+    verdict = judge(model, drifting_episodes(4), held_out)
+    assert verdict.horizons == (1, 2, 3, 5, 10)  # 20 steps, of which 19 are known
+    assert verdict.transitions == 19 * len(held_out)
+    write_report(tmp_path, model, verdict, held_out, title="drifting", epochs=1)
+    assert (tmp_path / "rollout.png").exists()
+
+
+def test_an_episode_without_a_known_outcome_is_on_neither_side() -> None:
+    episodes = [*drifting_episodes(3), *(without_last(e) for e in drifting_episodes(40, steps=1, seed=4))]
+    training, held_out = Holdout(0.5).split(episodes)
+    assert len(training) + len(held_out) == 3
+    with pytest.raises(DataError, match="there are 0"):
+        Holdout(0.5).split(episodes[3:])
+
+
+def test_a_single_held_out_transition_leaves_numbers_only(tmp_path: Path) -> None:
+    model, _ = fitted(ENSEMBLE, 1)
+    held_out = drifting_episodes(1, steps=1, seed=5)
+    verdict = judge(model, drifting_episodes(4), held_out)
+    assert verdict.rank_correlation == 0.0
+    write_report(tmp_path, model, verdict, held_out, title="drifting", epochs=1)
+    assert "NaN" not in (tmp_path / "report.json").read_text()
 
 
 def test_impossible_settings_are_refused() -> None:
