@@ -104,12 +104,14 @@ def _ratio(base: Mapping[str, Any], arm: Mapping[str, Any]) -> str:
 
 
 def overall(recipe: SmallDataRecipe, tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """IQM over tasks and seeds of the score averaged over the run; arms that lack a task are left out.
+    """IQM over tasks and seeds of the score averaged over the run; arms that lack a task are left out; {} of one task.
 
     Args:
         recipe: What was asked for.
         tasks: A `task_summary` each.
     """
+    if len(recipe.tasks) == 1:
+        return {}
     return {
         arm: iqm_interval([_mean_scores(tasks[task], arm) for task in recipe.tasks])._asdict()
         for arm in recipe.arms

@@ -80,7 +80,7 @@ def _markdown(recipe: SmallDataRecipe, result: dict[str, Any]) -> str:
             cells += [f"{arm['final']:.4g}", _with_interval(arm["mean_score"], arm["seeds"])]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
         lines.append("")
-    if result["all"] and len(recipe.tasks) > 1:  # of one task it would say the same again
+    if result["all"]:
         lines += ["## All tasks\n", "| arm | mean score |", "|---|---|"]
         lines += [
             f"| {name} | {_with_interval(figure, sum(t[name]['seeds'] for t in result['tasks'].values()))} |"
