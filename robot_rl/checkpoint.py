@@ -14,7 +14,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,13 @@ CONFIG = "pretrained_model/config.json"
 TRAIN_CONFIG = "pretrained_model/train_config.json"
 WEIGHTS = "pretrained_model/model.safetensors"
 STATE = "training_state/state.safetensors"
+
+Kind = Literal["algorithm", "world_model", "teacher"]  # the key of config.json that tells what a run holds
+_KINDS: dict[Kind, tuple[str, str]] = {
+    "algorithm": ("policy", "robot-rl pretrain"),
+    "world_model": ("world model", "robot-rl world-model"),
+    "teacher": ("teacher", "robot-rl pretrain teacher"),
+}
 
 
 @dataclass(frozen=True)
@@ -143,8 +150,8 @@ def load_agent(path: Path, *, device: str = "cpu") -> tuple[Agent, dict[str, Ten
     Raises:
         CheckpointError: If a file is missing, damaged, or does not fit the rest.
     """
-    folder = resolve(path)
-    agent = _build(read_json(folder / CONFIG), folder, device)
+    folder, config = open_checkpoint(path, "algorithm")
+    agent = _build(config, folder, device)
     load_weights(agent, folder)
     state = read_tensors(folder / STATE)
     agent.load_training_state(state)
@@ -157,9 +164,8 @@ def load_policy(path: Path, *, device: str = "cpu") -> TrainedPolicy:
     Raises:
         CheckpointError: As `load_agent`.
     """
-    folder = resolve(path)
+    folder, config = open_checkpoint(path, "algorithm")
     agent, _ = load_agent(folder, device=device)
-    config = read_json(folder / CONFIG)
     train = read_json(folder / TRAIN_CONFIG)
     return TrainedPolicy(
         module=agent.policy.eval(),
@@ -172,6 +178,28 @@ def load_policy(path: Path, *, device: str = "cpu") -> TrainedPolicy:
     )
 
 
+def open_checkpoint(path: Path, kind: Kind) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint folder meant by `path` and its config.
+
+    Args:
+        path: A run or checkpoint folder.
+        kind: What it has to hold.
+
+    Raises:
+        CheckpointError: If there is none, or it holds something else.
+    """
+    what, command = _KINDS[kind]
+    if not path.exists():
+        raise CheckpointError(f"No {what} at {path}: no such folder. Train one with `{command}`.")
+    folder = resolve(path)
+    config = read_json(folder / CONFIG)
+    if kind not in config:
+        there = [name for key, (name, _) in _KINDS.items() if key in config]
+        found = f"holds a {there[0]}" if there else "holds nothing that this program wrote"
+        raise CheckpointError(f"{path} {found}, not a {what}. Give the run folder of a {what}; `{command}` makes one.")
+    return folder, config
+
+
 def resolve(path: Path) -> Path:
     """The checkpoint folder meant by `path`: itself, or the `last` one of a run folder.
 
@@ -182,7 +210,7 @@ def resolve(path: Path) -> Path:
         if (folder / "pretrained_model" / "config.json").is_file():
             return folder.resolve()
     if not path.exists():
-        raise CheckpointError(f"No run at {path}: no such folder. Train one with `robot-rl pretrain`.")
+        raise CheckpointError(f"No run at {path}: no such folder. Give the folder that was --out.")
     raise CheckpointError(
         f"{path} is not a run: neither {path}/checkpoints/last nor {path}/pretrained_model holds a "
         f"config.json. Give the folder that was --out, or one of its checkpoints."

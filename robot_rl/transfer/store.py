@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from robot_rl.checkpoint import CONFIG, load_weights, read_json, read_tensors, resolve, statistics_from_dict
+from robot_rl.checkpoint import load_weights, open_checkpoint, read_tensors, statistics_from_dict
 from robot_rl.config import from_mapping
 from robot_rl.data.stats import ObservationStats
 from robot_rl.errors import CheckpointError, ConfigError
@@ -72,11 +72,7 @@ def load_teacher(path: Path, *, device: str = "cpu") -> Teacher:
     Raises:
         CheckpointError: If a file is missing, damaged, or is not a teacher's.
     """
-    folder = resolve(path)
-    config = read_json(folder / CONFIG)
-    if "teacher" not in config:
-        what = config.get("algorithm") or config.get("world_model")
-        raise CheckpointError(f"{path} holds a run of {what}, no teacher. Make one with `robot-rl pretrain teacher`.")
+    folder, config = open_checkpoint(path, "teacher")
     try:
         if config["format_version"] != FORMAT_VERSION:
             raise CheckpointError(

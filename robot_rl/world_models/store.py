@@ -9,12 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from robot_rl.checkpoint import (
-    CONFIG,
     STATE,
     load_weights,
-    read_json,
+    open_checkpoint,
     read_tensors,
-    resolve,
     statistics_from_dict,
     statistics_to_dict,
     write_checkpoint,
@@ -107,10 +105,7 @@ def load_model(path: Path, *, device: str = "cpu") -> tuple[TrainedModel, dict[s
     Raises:
         CheckpointError: If a file is missing, damaged, or is not a world model's.
     """
-    folder = resolve(path)
-    config = read_json(folder / CONFIG)
-    if "world_model" not in config:
-        raise CheckpointError(f"{path} holds a {config.get('algorithm')} policy, not a world model.")
+    folder, config = open_checkpoint(path, "world_model")
     try:
         name = str(config["world_model"])
         if config["format_version"] != FORMAT_VERSION:

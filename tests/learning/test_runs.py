@@ -23,6 +23,7 @@ from robot_rl.data.replay import Batch
 from robot_rl.errors import CheckpointError, ConfigError, DataError, DivergedError
 from robot_rl.pretrain import PretrainConfig, pretrain
 from robot_rl.run import RunLog, read_metrics
+from robot_rl.transfer.store import load_teacher
 
 SMALL = {
     "bc": BCConfig(hidden=(16,), batch_size=8, dropout=0.2, ema=0.9),
@@ -242,8 +243,24 @@ def test_options_out_of_range_are_refused_before_anything_is_written(
 
 
 def test_resuming_nothing_is_refused(dataset: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="No run at"):
+    with pytest.raises(CheckpointError, match="No policy at"):
         pretrain(config("bc", dataset, tmp_path / "none", 4, resume=True), quiet=True)
+
+
+def test_what_is_no_policy_is_called_by_its_name(dataset: Dataset, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    words = ["world-model", "ensemble", "--data", str(dataset.path), "--out", str(model), "--model.epochs", "1"]
+    assert main([*words, "--model.hidden", "4"]) == 0
+    with pytest.raises(CheckpointError, match=r"model holds a world model, not a policy\. Give the run folder of a p"):
+        load_policy(model)
+    with pytest.raises(CheckpointError, match=r"holds a world model, not a teacher\..*`robot-rl pretrain teacher`"):
+        load_teacher(model)
+    with pytest.raises(CheckpointError, match=r"No policy at .*none: no such folder\. Train one with `robot-rl p"):
+        load_policy(tmp_path / "none")
+    (config_file,) = model.glob("checkpoints/0*/pretrained_model/config.json")
+    config_file.write_text('{"type": "act"}')
+    with pytest.raises(CheckpointError, match="holds nothing that this program wrote, not a policy"):
+        load_policy(model)
 
 
 def test_training_on_successes_needs_some(dataset: Dataset, tmp_path: Path) -> None:

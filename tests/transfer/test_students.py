@@ -398,7 +398,7 @@ def test_what_does_not_fit_is_refused_in_words(sources, teacher, tmp_path):
     with pytest.raises(SpecMismatch, match="sees all its sources through the same observations"):
         train_teacher(teach((sources[0], other), tmp_path / "c"), quiet=True)
     finetune(study(SAC, tmp_path / "d", None, steps=10), quiet=True)
-    with pytest.raises(CheckpointError, match="no teacher"):
+    with pytest.raises(CheckpointError, match="not a teacher"):
         load_teacher(tmp_path / "d")
     odd = replace(SAC, model=replace(MODEL, deter=8), transfer=replace(TAKEN, initialise=True))
     with pytest.raises(CheckpointError, match=r"The teacher's rssm\..* is \(36, 24\), the student's \(24, 20\)"):
