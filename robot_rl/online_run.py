@@ -37,7 +37,14 @@ from robot_rl.evaluate import act_with, rollout
 from robot_rl.intervene import require_takeovers
 from robot_rl.online import OnlineConfig, OnlineLearner
 from robot_rl.recent_episodes import RecentEpisodes
-from robot_rl.resume import ONLINE, require_as_begun, require_not_beyond, require_online, require_unbegun
+from robot_rl.resume import (
+    ONLINE,
+    require_as_begun,
+    require_model_given,
+    require_not_beyond,
+    require_online,
+    require_unbegun,
+)
 from robot_rl.run import RunLog, read_metrics, require_intervals
 from robot_rl.spec import Spec
 from robot_rl.transfer.lesson import learn_from, with_teacher
@@ -46,7 +53,7 @@ from robot_rl.transfer.store import Teacher, load_teacher
 
 _log = logging.getLogger(__name__)
 
-BEGUN_WITH = ("algorithm", "agent", "env", "seed", "reward", "logged_reward")  # what a resumed run keeps
+BEGUN_WITH = ("algorithm", "agent", "env", "seed", "reward", "logged_reward", "augment")  # what a resumed run keeps
 OF_TEACHERS = ("agent.transfer.sources", "agent.transfer.teacher")  # come with --transfer, which is looked at by itself
 
 
@@ -262,10 +269,9 @@ def _resumed(config: FinetuneConfig, device: str) -> tuple[Agent, dict[str, Tens
         return None
     agent, state = load_agent(config.out, device=device)
     require_online(config.out, state)
-    require_as_begun(config.out, config, BEGUN_WITH, free=OF_TEACHERS)
+    require_model_given(config.out, config.world_model, state)
+    require_as_begun(config.out, config, BEGUN_WITH, free=(*OF_TEACHERS, "augment.force"))
     require_not_beyond(config.out, int(state[ONLINE]), config.steps, ONLINE)
-    if config.world_model is None and "augment.model" in state:
-        raise CheckpointError(f"{config.out} was trained with a world model. Resume it with the same --world-model.")
     return agent, state
 
 

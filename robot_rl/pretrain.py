@@ -23,15 +23,22 @@ from robot_rl.data.selection import Episodes, Selection
 from robot_rl.data.stats import observation_stats
 from robot_rl.device import DeviceName, pick_device, restore_generator
 from robot_rl.envs import Env, env_spec, make_env
-from robot_rl.errors import CheckpointError, ConfigError, DataError, DivergedError
+from robot_rl.errors import ConfigError, DataError, DivergedError
 from robot_rl.evaluate import act_with, rollout
 from robot_rl.interrupt import interrupt_sets
-from robot_rl.resume import require_as_begun, require_not_beyond, require_pretrained, require_same_logs, require_unbegun
+from robot_rl.resume import (
+    require_as_begun,
+    require_model_given,
+    require_not_beyond,
+    require_pretrained,
+    require_same_logs,
+    require_unbegun,
+)
 from robot_rl.run import RunLog, require_intervals
 from robot_rl.world_models.augment import AugmentConfig, Augmented, augmented
 
-# what a resumed run keeps: its networks, and which episodes it learns from
-BEGUN_WITH = ("algorithm", "agent", "seed", "holdout", "successes_only", "reward")
+# what a resumed run keeps: its networks, which episodes it learns from, and what a world model adds to them
+BEGUN_WITH = ("algorithm", "agent", "seed", "holdout", "successes_only", "reward", "augment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +165,8 @@ def _start(
     if config.resume:
         agent, state = load_agent(config.out, device=device)
         require_pretrained(config.out, state)
-        require_as_begun(config.out, config, BEGUN_WITH)
+        require_model_given(config.out, config.world_model, state)
+        require_as_begun(config.out, config, BEGUN_WITH, free=("augment.force",))
         require_not_beyond(config.out, agent.updates, config.steps)
         dataset.spec.require_match(agent.spec, str(dataset.path), str(config.out), "Resume with the same --data.")
         require_same_logs(config.out, config.data, observation_stats(training), agent.stats)
@@ -174,10 +182,6 @@ def _augmented(
 ) -> TransitionSource:
     """The replay, or the replay and a world model."""
     if config.world_model is None:
-        if progress is not None and "augment.model" in progress:
-            raise CheckpointError(
-                f"{config.out} was trained with a world model. Resume it with the same --world-model."
-            )
         return replay
     source = augmented(replay, config.world_model, config.augment, agent)
     if progress is not None:

@@ -86,6 +86,21 @@ def require_same_logs(run: Path, logs: Path, seen: ObservationStats, frozen: Obs
         )
 
 
+def require_model_given(run: Path, model: Path | None, state: Mapping[str, Any]) -> None:
+    """Refuse to go on without a world model where there was one.
+
+    Args:
+        run: Run folder.
+        model: Run folder of the world model that is given.
+        state: The run's last checkpoint's tensors.
+
+    Raises:
+        CheckpointError: If none is and there was one.
+    """
+    if model is None and "augment.model" in state:
+        raise CheckpointError(f"{run} was trained with a world model. Resume it with the same --world-model.")
+
+
 def require_pretrained(run: Path, state: Mapping[str, Any]) -> None:
     """Refuse to go on offline with a run that learned online.
 

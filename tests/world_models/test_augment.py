@@ -221,6 +221,9 @@ def test_another_model_or_none_is_refused_when_resuming(dataset: Dataset, model_
     plain = run_config(dataset, model_run, tmp_path / "run", 4, resume=True)
     with pytest.raises(CheckpointError, match="Resume it with the same --world-model"):
         pretrain(replace(plain, world_model=None, augment=AugmentConfig()), quiet=True)
+    longer = replace(plain, augment=replace(plain.augment, horizon=3, force=False))
+    with pytest.raises(CheckpointError, match=r"other options:\n  - --augment\.horizon is 3 here, 2 in the run\nGo on"):
+        pretrain(longer, quiet=True)
 
 
 def test_a_model_that_knows_less_than_a_naive_predictor_is_refused(
