@@ -151,11 +151,7 @@ def load_agent(path: Path, *, device: str = "cpu") -> tuple[Agent, dict[str, Ten
         CheckpointError: If a file is missing, damaged, or does not fit the rest.
     """
     folder, config = open_checkpoint(path, "algorithm")
-    agent = _build(config, folder, device)
-    load_weights(agent, folder)
-    state = read_tensors(folder / STATE)
-    agent.load_training_state(state)
-    return agent, state
+    return _restore(config, folder, device)
 
 
 def load_policy(path: Path, *, device: str = "cpu") -> TrainedPolicy:
@@ -165,7 +161,7 @@ def load_policy(path: Path, *, device: str = "cpu") -> TrainedPolicy:
         CheckpointError: As `load_agent`.
     """
     folder, config = open_checkpoint(path, "algorithm")
-    agent, _ = load_agent(folder, device=device)
+    agent, _ = _restore(config, folder, device)
     train = read_json(folder / TRAIN_CONFIG)
     return TrainedPolicy(
         module=agent.policy.eval(),
@@ -194,9 +190,13 @@ def open_checkpoint(path: Path, kind: Kind) -> tuple[Path, dict[str, Any]]:
     folder = resolve(path)
     config = read_json(folder / CONFIG)
     if kind not in config:
-        there = [name for key, (name, _) in _KINDS.items() if key in config]
-        found = f"holds a {there[0]}" if there else "holds nothing that this program wrote"
-        raise CheckpointError(f"{path} {found}, not a {what}. Give the run folder of a {what}; `{command}` makes one.")
+        if "algorithm" in config:
+            found = f"a {config['algorithm']} policy"
+        else:
+            found = next((f"a {name}" for key, (name, _) in _KINDS.items() if key in config), "nothing of robot-rl's")
+        raise CheckpointError(
+            f"{path} holds {found}, not a {what}. Give the run folder of a {what}; `{command}` makes one."
+        )
     return folder, config
 
 
@@ -215,6 +215,14 @@ def resolve(path: Path) -> Path:
         f"{path} is not a run: neither {path}/checkpoints/last nor {path}/pretrained_model holds a "
         f"config.json. Give the folder that was --out, or one of its checkpoints."
     )
+
+
+def _restore(config: dict[str, Any], folder: Path, device: str) -> tuple[Agent, dict[str, Tensor]]:
+    agent = _build(config, folder, device)
+    load_weights(agent, folder)
+    state = read_tensors(folder / STATE)
+    agent.load_training_state(state)
+    return agent, state
 
 
 def _build(config: dict[str, Any], folder: Path, device: str) -> Agent:

@@ -154,7 +154,7 @@ def frames_of(episodes: Sequence[Episode], config: ClassifierConfig) -> Frames:
     pieces: list[Array] = []
     labels: list[NDArray[np.bool_]] = []
     for episode in episodes:
-        seen = episode.observations if episode.final_observed else episode.observations[:-1]
+        seen = episode.observations[: episode.transitions + 1]
         if not episode.success:
             pieces.append(seen)
             labels.append(np.zeros(len(seen), bool))

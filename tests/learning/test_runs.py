@@ -259,7 +259,7 @@ def test_what_is_no_policy_is_called_by_its_name(dataset: Dataset, tmp_path: Pat
         load_policy(tmp_path / "none")
     (config_file,) = model.glob("checkpoints/0*/pretrained_model/config.json")
     config_file.write_text('{"type": "act"}')
-    with pytest.raises(CheckpointError, match="holds nothing that this program wrote, not a policy"):
+    with pytest.raises(CheckpointError, match="holds nothing of robot-rl's, not a policy"):
         load_policy(model)
 
 

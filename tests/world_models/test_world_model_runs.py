@@ -98,7 +98,7 @@ def test_a_run_is_not_overwritten_and_a_policy_is_no_model(dataset: Dataset, tmp
         train(config("ensemble", dataset, out), quiet=True)
     words = ["pretrain", "bc", "--data", str(dataset.path), "--out", str(tmp_path / "bc"), "--steps", "1"]
     assert main([*words, "--env", "none"]) == 0
-    with pytest.raises(CheckpointError, match="holds a policy, not a world model"):
+    with pytest.raises(CheckpointError, match="holds a bc policy, not a world model"):
         load_model(tmp_path / "bc")
 
 

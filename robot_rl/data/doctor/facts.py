@@ -81,7 +81,7 @@ class Gathered:
         """Take in one episode of finite values."""
         self.facts.append(_facts(episode, self.spec, index))
         if self._lag_rows < LAG_ROWS:
-            seen = len(episode) + int(episode.final_observed)
+            seen = episode.transitions + 1
             self._lag.add(episode.actions, episode.observations[:seen])
             self._lag_rows += len(episode)
         for later, pairs in zip(REPEATS, self.repeats, strict=True):
@@ -106,7 +106,7 @@ def _facts(episode: Episode, spec: Spec, index: int) -> Facts:
     obs, actions = episode.observations, episode.actions
     span = spec.action_high - spec.action_low
     near = _BOUND_SHARE * np.where(np.isfinite(span), span, 0)
-    steps = np.abs(np.diff(obs[: len(episode) + int(episode.final_observed)], axis=0))
+    steps = np.abs(np.diff(obs[: episode.transitions + 1], axis=0))
     steps = steps if len(steps) else np.zeros_like(obs[:1])
     at_bound = (actions <= spec.action_low + near) | (actions >= spec.action_high - near)
     return Facts(
